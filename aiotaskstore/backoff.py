@@ -1,0 +1,78 @@
+"""How long to wait before the next attempt."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+
+from aiotaskstore.duration import Duration, seconds
+from aiotaskstore.errors import ConfigurationError
+
+Backoff = Callable[[int, BaseException], Duration]
+"""Takes the attempts made so far (1 after the first) and the error; gives the wait."""
+
+_MOST_DOUBLINGS = 64
+
+
+def constant(delay: Duration) -> Backoff:
+    """Wait the same time before every attempt."""
+    wait = seconds(delay, "backoff")
+    return lambda _attempt, _error: wait
+
+
+def steps(sequence: Sequence[Duration], *, cycle: bool = False) -> Backoff:
+    """Wait the times listed, one an attempt; after the last, keep to it or (`cycle`) begin again."""
+    waits = [seconds(step, "a backoff step") for step in sequence]
+    if not waits:
+        raise ConfigurationError("steps() needs at least one wait, such as steps([5, 30, 300]).")
+
+    def wait(attempt: int, _error: BaseException) -> float:
+        index = attempt - 1
+        return waits[index % len(waits) if cycle else min(index, len(waits) - 1)]
+
+    return wait
+
+
+def exponential(base: Duration = 5, factor: float = 2, cap: Duration = 600, jitter: float = 0) -> Backoff:
+    """Wait base × factor^attempt, at most `cap`; `jitter` 0.1 moves it by up to a tenth either way."""
+    first, most = seconds(base, "backoff base"), seconds(cap, "backoff cap")
+    if factor < 1:
+        raise ConfigurationError(f"A backoff factor below 1 would shrink the wait, but it is {factor!r}.")
+
+    def wait(attempt: int, _error: BaseException) -> float:
+        return _spread(min(most, first * factor ** min(attempt, _MOST_DOUBLINGS)), jitter, most)
+
+    _check_jitter(jitter)
+    return wait
+
+
+def fibonacci(unit: Duration = 60, cap: Duration = 89 * 60, jitter: float = 0) -> Backoff:
+    """Wait `unit` × 1, 1, 2, 3, 5, 8 …, at most `cap`."""
+    each, most = seconds(unit, "backoff unit"), seconds(cap, "backoff cap")
+    numbers = [1, 1]
+    while len(numbers) < _MOST_DOUBLINGS:
+        numbers.append(numbers[-1] + numbers[-2])
+
+    def wait(attempt: int, _error: BaseException) -> float:
+        return _spread(min(most, each * numbers[min(attempt, len(numbers)) - 1]), jitter, most)
+
+    _check_jitter(jitter)
+    return wait
+
+
+def as_backoff(value: Backoff | Duration | None) -> Backoff | None:
+    """Read a `backoff=` option: a function, or a number that means a constant wait."""
+    if value is None or callable(value):
+        return value
+    return constant(value)
+
+
+def _check_jitter(jitter: float) -> None:
+    if not 0 <= jitter <= 1:
+        raise ConfigurationError(f"backoff jitter is a share from 0 to 1, but it is {jitter!r}.")
+
+
+def _spread(wait: float, jitter: float, most: float) -> float:
+    if not jitter:
+        return wait
+    return min(most, wait * (1 + jitter * random.uniform(-1, 1)))  # noqa: S311 - spreads load, guards nothing

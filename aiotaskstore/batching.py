@@ -1,0 +1,103 @@
+"""One flush in flight; what arrives meanwhile goes together in the next.
+
+An idle system has no added delay and a busy one has large batches, with no timer and no tuning.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+
+
+class Batcher(Generic[Item, Answer]):
+    """Gathers items and hands them to `flush`, which answers each with a value or an exception.
+
+    If `flush` raises, every item of the batch is answered with that exception.
+    """
+
+    def __init__(
+        self, flush: Callable[[list[Item]], Awaitable[Sequence[Answer | BaseException]]], *, most: int
+    ) -> None:
+        self._flush, self._most = flush, most
+        self._waiting: list[tuple[Item, asyncio.Future[Answer] | None]] = []
+        self._flying: list[Item] = []
+        self._arrived = asyncio.Event()
+        self._quiet = asyncio.Event()
+        self._quiet.set()
+
+    @property
+    def backlog(self) -> int:
+        """How many items are not answered yet."""
+        return len(self._waiting) + len(self._flying)
+
+    @property
+    def unanswered(self) -> list[Item]:
+        """The items that are not answered yet."""
+        return [*self._flying, *(item for item, _ in self._waiting)]
+
+    def put(self, item: Item) -> None:
+        """Add an item whose answer nobody waits for."""
+        self._add(item, None)
+
+    async def submit(self, item: Item) -> Answer:
+        """Add an item and wait for its answer.
+
+        Cancelled before the batch is sent, the item leaves it; afterwards it is written all the same.
+        """
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._add(item, future)
+        return await future
+
+    async def drain(self) -> None:
+        """Wait until everything added so far has been answered."""
+        await self._quiet.wait()
+
+    async def run(self) -> None:
+        """Flush for ever."""
+        while True:
+            await self._arrived.wait()
+            await self.flush_once()
+
+    async def flush_once(self) -> None:
+        """Flush what is waiting, at most one batch of it."""
+        batch = self._take()
+        if batch:
+            self._flying = [item for item, _ in batch]
+            try:
+                answers: Sequence[Answer | BaseException] = await self._flush(self._flying)
+            except asyncio.CancelledError:
+                for _, future in batch:
+                    if future is not None:
+                        future.cancel()
+                raise
+            except Exception as error:  # noqa: BLE001 - handed to those who wait
+                answers = [error] * len(batch)
+            finally:
+                self._flying = []
+            for (_, future), answer in zip(batch, answers, strict=True):
+                _give(future, answer)
+        if not self._waiting:
+            self._arrived.clear()
+            self._quiet.set()
+
+    def _add(self, item: Item, future: asyncio.Future[Answer] | None) -> None:
+        self._waiting.append((item, future))
+        self._arrived.set()
+        self._quiet.clear()
+
+    def _take(self) -> list[tuple[Item, asyncio.Future[Answer] | None]]:
+        batch, self._waiting = self._waiting[: self._most], self._waiting[self._most :]
+        return [(item, future) for item, future in batch if future is None or not future.done()]
+
+
+def _give(future: asyncio.Future[Answer] | None, answer: Answer | BaseException) -> None:
+    if future is None or future.done():
+        return
+    if isinstance(answer, BaseException):
+        future.set_exception(answer)
+    else:
+        future.set_result(answer)

@@ -1,0 +1,218 @@
+"""A definition: an alias with its handler, payload type and defaults."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar, Unpack, cast
+from uuid import UUID
+
+import anyio.to_thread
+
+from aiotaskstore.context import TaskContext, running_context
+from aiotaskstore.errors import ConfigurationError
+from aiotaskstore.ids import new_id
+from aiotaskstore.options import DefinitionOptions, TaskOptions, check_options
+from aiotaskstore.payload import Payload, Result
+from aiotaskstore.text import check_text
+
+if TYPE_CHECKING:
+    from aiotaskstore.handle import TaskHandle
+
+P = ParamSpec("P")
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+
+RESERVED = frozenset({"list"})
+"""Aliases that the command line uses itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draft(Generic[R_co]):
+    """A task that could be enqueued: checked, but not stored anywhere."""
+
+    alias: str
+    payload: str
+    """JSON text."""
+    options: dict[str, Any]
+    definition: TaskDefinition[..., R_co] | None = None
+    unchecked: bool = False
+    """Whether an alias nobody knows may be enqueued."""
+    id: UUID = field(default_factory=new_id)
+
+
+class Enqueuer(Protocol):
+    """What can store a draft: an open store."""
+
+    @property
+    def payload_limit(self) -> int:
+        """Bytes of JSON that a payload may have."""
+
+    async def enqueue_draft(self, draft: Draft[R], connection: Any) -> TaskHandle[R]:
+        """Store a draft, on the caller's connection if one is given."""
+
+
+class BoundTask(Generic[P, R]):
+    """A definition with options, and perhaps a connection, already chosen."""
+
+    def __init__(self, definition: TaskDefinition[P, R], options: dict[str, Any], connection: Any) -> None:
+        self._definition, self._options, self._connection = definition, options, connection
+
+    async def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> TaskHandle[R]:
+        """Store a task for these arguments; returns once it is durable (or part of the caller's transaction).
+
+        Raises `PayloadError` where the arguments do not fit, `DuplicateTaskError` where the external id is
+        taken, `NotInTransactionError` where `.using()` was given a connection that commits by itself.
+        """
+        definition = self._definition
+        return await definition.store.enqueue_draft(self._draft(args, kwargs), self._connection)
+
+    def draft(self, *args: P.args, **kwargs: P.kwargs) -> Draft[R]:
+        """Check these arguments and give a draft, for `enqueue_many`, `enqueue_soon` and schedules."""
+        return self._draft(args, kwargs)
+
+    def options(self, **options: Unpack[TaskOptions]) -> BoundTask[P, R]:
+        """Choose options for the tasks enqueued through what this returns."""
+        return BoundTask(self._definition, self._options | check_options(options), self._connection)
+
+    def using(self, connection: object, /) -> BoundTask[P, R]:
+        """Enqueue on the caller's connection: committed with its transaction, gone with its rollback."""
+        return BoundTask(self._definition, self._options, connection)
+
+    def _draft(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Draft[R]:
+        definition = self._definition
+        payload = definition.payload.encode(args, kwargs, definition.payload_limit)
+        options = self._options
+        key_of = definition.defaults.external_id
+        if key_of is not None and "external_id" not in options:
+            key = key_of(*args, **kwargs)
+            if key is not None:
+                options = options | check_options({"external_id": key})
+        return Draft(definition.alias, payload, options, definition)
+
+
+class TaskDefinition(BoundTask[P, R]):
+    """A handler with its alias, payload type and defaults.
+
+    Awaiting a call, `await send_welcome(42)`, just runs the function; `.enqueue(42)` stores a task.
+    """
+
+    def __init__(
+        self,
+        handler: Callable[..., Any],
+        *,
+        alias: str | None = None,
+        title: str | None = None,
+        description: str | None = None,
+        options: DefinitionOptions,
+    ) -> None:
+        super().__init__(self, {}, None)
+        if not callable(handler):
+            raise ConfigurationError(f"A handler is a function, not {handler!r}.")
+        self.handler = handler
+        self.alias = check_alias(alias if alias is not None else getattr(handler, "__name__", ""))
+        if inspect.isasyncgenfunction(handler) or inspect.isgeneratorfunction(handler):
+            raise ConfigurationError(
+                f'The handler "{self.alias}" is a generator, and a task has one result. Return a list, or enqueue '
+                "a task for each item."
+            )
+        document = inspect.getdoc(handler) or ""
+        self.title = check_text(title or self.alias.replace("_", " ").replace("-", " ").strip().capitalize(), "title")
+        self.description = description if description is not None else document.partition("\n\n")[0].replace("\n", " ")
+        self.defaults = options
+        self.takes_context = _takes_context(handler, self.alias)
+        self.is_async = inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(
+            getattr(handler, "__call__", None)  # noqa: B004 - an object with an async __call__ is a handler too
+        )
+        self.payload = Payload(handler, self.alias, skip_first=self.takes_context)
+        self.result = Result(handler, self.alias)
+        self._stores: list[Enqueuer] = []
+        self.__doc__ = handler.__doc__
+        self.__wrapped__ = handler
+
+    async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run the handler here and now, without any queue; a `def` handler runs in a thread."""
+        context = running_context.get() or TaskContext(None, self._stores[0] if self._stores else None)
+        given: tuple[Any, ...] = (context, *args) if self.takes_context else args
+        if self.is_async:
+            return cast(R, await self.handler(*given, **kwargs))
+        value = await asyncio.to_thread(self.handler, *given, **kwargs)
+        return cast(R, await value if inspect.isawaitable(value) else value)
+
+    def __repr__(self) -> str:
+        return f'<TaskDefinition "{self.alias}" {self.payload.signature}>'
+
+    @property
+    def store(self) -> Enqueuer:
+        """The store that enqueues this definition; `ConfigurationError` unless it is exactly one."""
+        if len(self._stores) == 1:
+            return self._stores[0]
+        if not self._stores:
+            raise ConfigurationError(
+                f'The task "{self.alias}" is declared on a router that no store includes yet. '
+                "Call store.include(router) first."
+            )
+        raise ConfigurationError(
+            f'The task "{self.alias}" is included in {len(self._stores)} stores. '
+            f'Say which: await store.enqueue("{self.alias}", {{…}}).'
+        )
+
+    @property
+    def payload_limit(self) -> int:
+        """The smallest limit among the stores that include this definition, in bytes of JSON."""
+        return min((store.payload_limit for store in self._stores), default=2**31)
+
+    def belong_to(self, store: Enqueuer) -> None:
+        """Enqueue on this store from now on."""
+        if store not in self._stores:
+            self._stores.append(store)
+
+    async def invoke(self, context: TaskContext, arguments: dict[str, Any], limiter: anyio.CapacityLimiter) -> Any:
+        """Call the handler with decoded arguments, as a run does."""
+        given: list[Any] = [context] if self.takes_context else []
+        if self.payload.positional_only:
+            given += [arguments.pop(name) for name in self.payload.positional_only if name in arguments]
+        if self.is_async:
+            return await self.handler(*given, **arguments)
+        value = await anyio.to_thread.run_sync(lambda: self.handler(*given, **arguments), limiter=limiter)
+        return await value if inspect.isawaitable(value) else value
+
+
+AnyDefinition = TaskDefinition[..., Any]
+
+
+def check_alias(alias: str) -> str:
+    """Give an alias back if one can be enqueued under it."""
+    if not alias or alias == "<lambda>":
+        raise ConfigurationError("A task needs an alias: name the function, or pass alias=.")
+    if fold(alias) in RESERVED:
+        raise ConfigurationError(f'The alias "{alias}" is reserved for the command line; choose another one.')
+    return check_text(alias, "An alias")
+
+
+def fold(alias: str) -> str:
+    """Give what makes two aliases the same: case, "-" and "_" do not count."""
+    return alias.lower().replace("-", "").replace("_", "")
+
+
+def _takes_context(handler: Callable[..., Any], alias: str) -> bool:
+    """Tell whether the first parameter is a TaskContext; anywhere else it is a mistake."""
+    takes = False
+    for index, one in enumerate(inspect.signature(handler).parameters.values()):
+        if not _is_context(one.annotation):
+            continue
+        if index or one.kind not in {one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD}:
+            raise ConfigurationError(
+                f'The handler "{alias}" takes its TaskContext as "{one.name}", but only a first parameter is '
+                "injected. Put it first, or call current_context()."
+            )
+        takes = True
+    return takes
+
+
+def _is_context(annotation: Any) -> bool:
+    if isinstance(annotation, str):
+        return annotation.strip("'\"").rpartition(".")[2] == TaskContext.__name__
+    return annotation is TaskContext

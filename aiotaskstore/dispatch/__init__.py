@@ -1,0 +1,1 @@
+"""What works: one dispatcher claims tasks and runs their handlers."""

@@ -1,0 +1,1 @@
+"""What callers ask: enqueue, look, wait, cancel, retry, delete."""

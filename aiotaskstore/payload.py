@@ -1,0 +1,199 @@
+"""Typed payload ⇄ JSON: a handler's signature is its payload's type."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import logging
+import re
+import sys
+import typing
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import Any, Literal, NotRequired
+
+from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
+from pydantic_core import PydanticSerializationError
+from typing_extensions import TypedDict
+
+from aiotaskstore.errors import ConfigurationError, PayloadError
+
+DEFAULT_LIMIT = 1024 * 1024
+"""Bytes of JSON that a payload or a result may have."""
+LARGE = 100 * 1024
+"""Bytes of JSON from which on we say that a reference would serve better."""
+
+_log = logging.getLogger("aiotaskstore")
+_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+_KINDS = inspect.Parameter
+
+
+class Payload:
+    """A handler's parameters as one type; built on first use, so that importing an application stays fast."""
+
+    def __init__(self, handler: Callable[..., Any], alias: str, *, skip_first: bool) -> None:
+        self._handler, self._alias = handler, alias
+        parameters = list(inspect.signature(handler).parameters.values())
+        if any(one.kind is _KINDS.VAR_POSITIONAL for one in parameters):
+            raise ConfigurationError(
+                f'The handler "{alias}" takes *args, but a payload stores arguments by name. '
+                "Take a list instead: values: list[int]."
+            )
+        self.parameters = parameters[1:] if skip_first else parameters
+        self._positions = tuple(
+            one.name for one in self.parameters if one.kind in {_KINDS.POSITIONAL_ONLY, _KINDS.POSITIONAL_OR_KEYWORD}
+        )
+        self.positional_only = tuple(one.name for one in self.parameters if one.kind is _KINDS.POSITIONAL_ONLY)
+        self._namespace = local_names(handler)
+
+    def encode(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], limit: int) -> str:
+        """Check a call's arguments and give them as JSON text; raises `PayloadError`."""
+        values = dict(zip(self._positions, args, strict=False))
+        if len(args) > len(self._positions):
+            raise self._misfit(f"{len(args)} positional arguments were given")
+        twice = values.keys() & kwargs.keys()
+        if twice:
+            raise self._misfit(f"{min(twice)} was given twice")
+        values.update(kwargs)
+        return self.encode_values(values, limit)
+
+    def encode_values(self, values: Mapping[str, Any], limit: int) -> str:
+        """Check arguments by name and give them as JSON text; raises `PayloadError`."""
+        try:
+            checked = self._adapter.validator.validate_python(values)
+        except ValidationError as error:
+            raise self._misfit(_words(error)) from error
+        return dump(self._adapter, checked, f'The payload of "{self._alias}"', limit)
+
+    def decode(self, text: str) -> dict[str, Any]:
+        """Read arguments by name from JSON text; raises `PayloadError` where old rows meet new code."""
+        try:
+            arguments: dict[str, Any] = self._adapter.validator.validate_json(text)
+        except ValidationError as error:
+            raise self._misfit(_words(error)) from error
+        return arguments
+
+    @property
+    def signature(self) -> str:
+        """The parameters as they are written in Python."""
+        return str(inspect.Signature([one.replace(kind=one.kind) for one in self.parameters]))
+
+    @cached_property
+    def _adapter(self) -> TypeAdapter[Any]:
+        hints = type_hints(self._handler, self._namespace, self._alias)
+        fields: dict[str, Any] = {}
+        extra: Literal["forbid", "allow"] = "forbid"
+        for one in self.parameters:
+            if one.kind is _KINDS.VAR_KEYWORD:
+                extra = "allow"
+                continue
+            hint = hints.get(one.name, Any)
+            fields[one.name] = hint if one.default is _KINDS.empty else NotRequired[hint]
+        shape = TypedDict("Payload", fields)  # type: ignore[misc] # the fields are known at run time only
+        setattr(shape, "__pydantic_config__", ConfigDict(extra=extra, allow_inf_nan=False))  # noqa: B010 - mypy knows no such attribute
+        return build(shape, f'The payload of "{self._alias}"')
+
+    def _misfit(self, what: str) -> PayloadError:
+        return PayloadError(f'The payload of "{self._alias}" does not fit: {what}. Expected {self.signature}.')
+
+
+class Result:
+    """What a handler returns, as a type."""
+
+    def __init__(self, handler: Callable[..., Any], alias: str) -> None:
+        self._handler, self._alias = handler, alias
+        self._namespace = local_names(handler)
+
+    def encode(self, value: Any, limit: int) -> str:
+        """Give a returned value as JSON text; raises `PayloadError`."""
+        if value is None:
+            return "null"
+        return dump(self._adapter, value, f'The result of "{self._alias}"', limit)
+
+    def decode(self, text: str) -> Any:
+        """Read a result as the type the handler declares."""
+        try:
+            return self._adapter.validator.validate_json(text)
+        except ValidationError as error:
+            raise PayloadError(
+                f'The stored result of "{self._alias}" is not what the handler declares to return: {_words(error)}.'
+            ) from error
+
+    @cached_property
+    def _adapter(self) -> TypeAdapter[Any]:
+        hints = type_hints(self._handler, self._namespace, self._alias)
+        hint = hints.get("return", Any)
+        return build(Any if hint in {typing.NoReturn, typing.Never} else hint, f'The result of "{self._alias}"')
+
+
+ANYTHING: TypeAdapter[Any] = TypeAdapter(Any)
+
+
+def dump(adapter: TypeAdapter[Any], value: Any, what: str, limit: int) -> str:
+    """Give a value as JSON text that every database stores and gives back as it is; raises `PayloadError`."""
+    try:
+        raw = adapter.serializer.to_json(value, by_alias=True, round_trip=True, warnings=False)
+    except (PydanticSerializationError, ValueError, TypeError, RecursionError) as error:
+        raise PayloadError(f"{what} cannot be written as JSON: {error}. Use types that pydantic serialises.") from error
+    if b"null" in raw:  # pydantic writes NaN and infinity as null; look whether it did
+        _refuse_nan(adapter, value, what)
+    if b"\\u0000" in raw and _NUL.search(raw):
+        raise PayloadError(f"{what} contains a NUL character, which databases cannot search or compare.")
+    if len(raw) > limit:
+        raise PayloadError(
+            f"{what} is {len(raw):,} bytes of JSON, and the limit is {limit:,}. Store the data elsewhere and "
+            "enqueue a reference to it, or raise payload_limit."
+        )
+    if len(raw) > LARGE:
+        _log.warning("%s is %s bytes of JSON; a reference to the data would serve better", what, f"{len(raw):,}")
+    return raw.decode()
+
+
+def build(type_: Any, what: str) -> TypeAdapter[Any]:
+    """Build pydantic's adapter; a type it cannot handle is a `ConfigurationError`."""
+    try:
+        return TypeAdapter(type_)
+    except (PydanticUserError, NameError, TypeError, SyntaxError) as error:
+        raise ConfigurationError(f"{what} has a type that pydantic cannot handle: {error}") from error
+
+
+def type_hints(handler: Callable[..., Any], namespace: Mapping[str, Any], alias: str) -> dict[str, Any]:
+    """Resolve a handler's annotations, with the names of the function that it stands in."""
+    try:
+        return typing.get_type_hints(handler, localns=dict(namespace), include_extras=True)
+    except (NameError, TypeError, SyntaxError) as error:
+        raise ConfigurationError(
+            f'The annotations of the handler "{alias}" cannot be resolved: {error}. '
+            "Import the type at run time, not only under TYPE_CHECKING."
+        ) from error
+
+
+def local_names(handler: Callable[..., Any]) -> dict[str, Any]:
+    """Give the local names that a nested handler's annotations may use."""
+    outer, nested, _ = getattr(handler, "__qualname__", "").rpartition(".<locals>.")
+    if not nested:
+        return {}
+    frame = sys._getframe(1)  # noqa: SLF001 - the documented way to a caller's names
+    while frame is not None:
+        if frame.f_code.co_qualname == outer:
+            return dict(frame.f_locals)
+        frame = typing.cast(Any, frame.f_back)
+    return {}
+
+
+def _refuse_nan(adapter: TypeAdapter[Any], value: Any, what: str) -> None:
+    plain = adapter.serializer.to_python(value, mode="json", by_alias=True, round_trip=True, warnings=False)
+    try:
+        json.dumps(plain, allow_nan=False)
+    except ValueError as error:
+        raise PayloadError(f"{what} contains NaN or infinity, which JSON cannot carry.") from error
+
+
+def _words(error: ValidationError) -> str:
+    """Say what pydantic found, argument by argument."""
+    found = []
+    for one in error.errors(include_url=False, include_context=False, include_input=False)[:5]:
+        where = ".".join(str(part) for part in one["loc"])
+        found.append(f"{where}: {one['msg']}" if where else one["msg"])
+    more = error.error_count() - len(found)
+    return "; ".join(found) + (f"; and {more} more" if more > 0 else "")

@@ -1,0 +1,50 @@
+"""A queue: a named line of tasks, and its defaults."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from aiotaskstore.backoff import Backoff, as_backoff
+from aiotaskstore.duration import Duration, seconds
+from aiotaskstore.errors import ConfigurationError
+from aiotaskstore.retention import Retention
+from aiotaskstore.text import check_text
+
+DEFAULT_QUEUE = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """A queue's defaults, used where neither the task nor its definition says otherwise.
+
+    `concurrency` is how many of its tasks one dispatcher runs at once; `None` leaves it to the dispatcher.
+    """
+
+    name: str
+    concurrency: int | None = None
+    timeout: Duration | None = None
+    max_attempts: int | None = None
+    backoff: Backoff | Duration | None = None
+    retention: Retention | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", queue_name(self.name))
+        if self.concurrency is not None:
+            check_count(self.concurrency, f'concurrency of queue "{self.name}"')
+        if self.timeout is not None:
+            object.__setattr__(self, "timeout", seconds(self.timeout, "timeout", above_zero=True))
+        if self.max_attempts is not None:
+            check_count(self.max_attempts, "max_attempts")
+        object.__setattr__(self, "backoff", as_backoff(self.backoff))
+
+
+def queue_name(name: str | None) -> str:
+    """Give the queue a caller means: nothing means the default queue."""
+    return check_text(name, "A queue name") if name else DEFAULT_QUEUE
+
+
+def check_count(value: object, name: str) -> int:
+    """Give `value` back if it is a whole number of at least one."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value < 2**31:
+        raise ConfigurationError(f"{name} must be a whole number of at least 1, but it is {value!r}.")
+    return value

@@ -1,0 +1,58 @@
+"""Definitions by alias."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from aiotaskstore.definition import AnyDefinition, fold
+from aiotaskstore.errors import DuplicateHandlerError, UnknownAliasError
+
+
+class Registry:
+    """The definitions of one store or router, in the order of their declaration."""
+
+    def __init__(self) -> None:
+        self._definitions: dict[str, AnyDefinition] = {}
+        self._by_fold: dict[str, AnyDefinition] = {}
+        self._former: dict[str, AnyDefinition] = {}
+
+    def add(self, definition: AnyDefinition) -> bool:
+        """Take a definition in; false if it is here already.
+
+        Raises `DuplicateHandlerError` if another handler has its alias, or one that only looks different.
+        """
+        aliases = (definition.alias, *definition.defaults.former_aliases)
+        for alias in aliases:
+            there = self._by_fold.get(fold(alias))
+            if there is not None and there.handler is not definition.handler:
+                raise DuplicateHandlerError(alias, there.alias)
+        if definition.alias in self._definitions:
+            return False
+        self._definitions[definition.alias] = definition
+        for alias in aliases:
+            self._by_fold[fold(alias)] = definition
+        for alias in definition.defaults.former_aliases:
+            self._former[alias] = definition
+        return True
+
+    def get(self, alias: str) -> AnyDefinition | None:
+        """Find the definition that a stored task of this alias runs: by its alias or a former one."""
+        return self._definitions.get(alias) or self._former.get(alias)
+
+    def require(self, alias: str, also_known: frozenset[str] = frozenset()) -> AnyDefinition:
+        """Find a definition; raises `UnknownAliasError` with a guess at what was meant."""
+        definition = self.get(alias)
+        if definition is None:
+            raise UnknownAliasError(alias, also_known | set(self._definitions))
+        return definition
+
+    @property
+    def aliases(self) -> list[str]:
+        """Every alias that stored tasks may carry for us, former ones included."""
+        return [*self._definitions, *self._former]
+
+    def __iter__(self) -> Iterator[AnyDefinition]:
+        return iter(self._definitions.values())
+
+    def __len__(self) -> int:
+        return len(self._definitions)

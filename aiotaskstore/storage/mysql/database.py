@@ -1,0 +1,368 @@
+"""MySQL and MariaDB: aiomysql's pool and sessions."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import ssl
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from datetime import UTC, datetime
+from typing import Any, ClassVar
+from urllib.parse import unquote, urlsplit
+from uuid import UUID
+from weakref import WeakSet
+
+from aiotaskstore.errors import (
+    ConfigurationError,
+    DatabaseUnavailableError,
+    NotInTransactionError,
+    SchemaOutdatedError,
+    TaskStoreError,
+)
+from aiotaskstore.storage.database import Conflict, Database, Session, TestClock
+from aiotaskstore.storage.migrations import LATEST
+from aiotaskstore.storage.statements import Naming, Spelling, Statement, Statements
+from aiotaskstore.storage.steps import Batch, Begin, Query, Rows, Step
+from aiotaskstore.storage.url import DatabaseURL
+
+try:
+    import aiomysql
+    from pymysql import err
+except ImportError as error:  # pragma: no cover - tested in an environment without it
+    raise ConfigurationError(
+        "MySQL and MariaDB need the driver aiomysql, which is not installed. Run: pip install 'aiotaskstore[mysql]'"
+    ) from error
+
+_sql = logging.getLogger("aiotaskstore.sql")
+
+_RETRY_CODES = {1213, 1205, 1020, 3572}
+"""Deadlock, lock wait, record changed (MariaDB's snapshot isolation), NOWAIT."""
+_REFUSED_CODES = {1044, 1045, 1698}
+_MISSING_CODES = {1146, 1054}
+_NO_DATABASE = 1049
+_GONE_CODES = {0, 1040, 1053, 1077, 1152, 1153, 1158, 1159, 1160, 1161, 1184, 1290, 1792, 1836, 1927}
+_CLIENT_CODES = range(2000, 2100)
+
+_READ_COMMITTED = "TRANSACTION ISOLATION LEVEL READ COMMITTED"
+"""Leaves out most gap locks."""
+_PREPARE = (
+    f"SET SESSION {_READ_COMMITTED}",
+    # Notes would come back as Python warnings, a round trip each.
+    "SET SESSION sql_notes = 0, innodb_lock_wait_timeout = 5",
+)
+
+
+class MySQLSession(Session):
+    """One aiomysql connection; inside a caller's transaction a savepoint stands for ours."""
+
+    def __init__(self, database: MySQLDatabase, connection: Any, *, joined: bool) -> None:
+        self._database, self._connection, self._joined = database, connection, joined
+
+    async def begin(self) -> None:
+        if self._joined:
+            await self.query("SAVEPOINT aiotaskstore")
+            return
+        if not self._database.owns_pool:
+            await self.query(f"SET {_READ_COMMITTED}")
+        await self.query("START TRANSACTION")
+
+    async def commit(self) -> None:
+        await self.query("RELEASE SAVEPOINT aiotaskstore" if self._joined else "COMMIT")
+
+    async def rollback(self) -> None:
+        if self._connection.closed:
+            return
+        try:
+            await self.query("ROLLBACK TO SAVEPOINT aiotaskstore" if self._joined else "ROLLBACK")
+        except TaskStoreError as error:
+            _sql.debug("the rollback did not arrive: %s", error)
+            if not self._joined:
+                self._connection.close()
+
+    async def run(self, step: Step) -> Rows:
+        return await self.query(self._database.render(step, self._connection))
+
+    async def script(self, sql: str) -> None:
+        """Run one statement of a migration."""
+        await self.query(sql)
+
+    async def query(self, sql: str) -> Rows:
+        """Run one text whose values are already in it."""
+        _sql.debug("%s", sql)
+        with translated():
+            cursor = await self._connection.cursor(aiomysql.Cursor)
+            try:
+                await cursor.execute(sql)
+                rows: Rows = await cursor.fetchall()
+            finally:
+                await cursor.close()
+        return rows
+
+
+class MySQLDatabase(Database):
+    """A pool of aiomysql connections: ours, or the application's."""
+
+    kind: ClassVar[str] = "mysql"
+    joins: ClassVar[str] = "an aiomysql connection"
+    no_limit: ClassVar[str] = " LIMIT 18446744073709551615"
+
+    def __init__(
+        self,
+        target: DatabaseURL | Any,
+        *,
+        naming: Naming,
+        clock: TestClock | None,
+        deadline: float,
+        pool_size: int,
+    ) -> None:
+        super().__init__(naming=naming, clock=clock, deadline=deadline)
+        self._url = target if isinstance(target, DatabaseURL) else None
+        self._given = None if self._url else target
+        self.owns_pool = self._given is None
+        self._pool: Any = self._given
+        self._pool_size = pool_size
+        self._prepared: WeakSet[Any] = WeakSet()
+        # aiomysql's pool wakes nobody when a closed connection comes back, so nobody may wait in it.
+        self._places = asyncio.Semaphore(pool_size if self.owns_pool else self._pool.maxsize)
+        if naming.schema:
+            raise ConfigurationError("schema= is for PostgreSQL; on MySQL name the database in the URL.")
+
+    def load(self) -> Statements:
+        return Statements(
+            self.kind,
+            self.naming,
+            Spelling(
+                now=None if self.clock else "UTC_TIMESTAMP(6)",
+                later=lambda x: f"(:now + INTERVAL ROUND(({x}) * 1000000) MICROSECOND)",
+            ),
+        )
+
+    async def open(self) -> None:
+        if self._url is None:
+            return
+        options = connect_options(self._url)
+        try:
+            with translated():
+                self._pool = await aiomysql.create_pool(minsize=1, maxsize=self._pool_size, pool_recycle=300, **options)
+        except TaskStoreError as error:
+            raise type(error)(f"{error} ({self._url})") from error
+
+    async def close(self) -> None:
+        if self._given is None and self._pool is not None:
+            pool, self._pool = self._pool, None
+            pool.terminate()
+            with suppress(TaskStoreError, TimeoutError), translated():
+                async with asyncio.timeout(5):
+                    await pool.wait_closed()
+
+    async def version(self) -> str:
+        async with self.session() as session:
+            rows = await session.run(Query("SELECT version()", {}))
+        text = str(rows[0][0])
+        name = "MariaDB" if "mariadb" in text.lower() else "MySQL"
+        return f"{name} {text.partition('-')[0]}"
+
+    @asynccontextmanager
+    async def session(self) -> AsyncIterator[MySQLSession]:
+        async with self._lent() as connection:
+            yield MySQLSession(self, connection, joined=False)
+
+    def borrow(self, connection: Any) -> MySQLSession:
+        if not (hasattr(connection, "get_transaction_status") and hasattr(connection, "get_autocommit")):
+            raise ConfigurationError(
+                f"This store is on MySQL: .using() takes {self.joins}, not {type(connection).__name__}."
+            )
+        if connection.closed:
+            raise DatabaseUnavailableError("The aiomysql connection given to .using() is closed.")
+        if connection.get_autocommit() and not connection.get_transaction_status():
+            raise NotInTransactionError("aiomysql", "await connection.begin()")
+        return MySQLSession(self, connection, joined=True)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Any]:
+        async with self._lent() as connection:
+            with translated():
+                await connection.begin()
+            try:
+                yield connection
+            except BaseException:
+                await MySQLSession(self, connection, joined=False).rollback()
+                raise
+            with translated():
+                await connection.commit()
+
+    def instant(self, value: Any) -> datetime:
+        assert isinstance(value, datetime)  # noqa: S101
+        return value.replace(tzinfo=UTC)
+
+    def twin(self) -> MySQLDatabase | None:
+        if self._url is None:
+            return None
+        return MySQLDatabase(self._url, naming=self.naming, clock=self.clock, deadline=self.deadline, pool_size=1)
+
+    async def migrate_on(self, work: Any) -> None:
+        """Every statement commits by itself here, so they are all repeatable, and a named lock keeps order."""
+        async with self.session() as session:
+            key = self.naming.key.encode().hex()[:64]
+            rows = await session.query(f"SELECT GET_LOCK('{key}', 60)")
+            if rows[0][0] != 1:
+                raise DatabaseUnavailableError("Another process has been migrating for a minute; try again.")
+            try:
+                await work(session)
+            finally:
+                await session.query(f"SELECT RELEASE_LOCK('{key}')")
+
+    def render(self, step: Step, connection: Any) -> str:
+        """Write a step's values into its text: aiomysql has no server-side parameters to use instead."""
+        assert not isinstance(step, Begin)  # noqa: S101 - drive() takes it
+        if isinstance(step, Query):
+            statement = self.statements.compile("query", step.sql)
+        else:
+            statement = self.statements[step.name]
+        if isinstance(step, Batch):
+            return self._fill(statement, {"rows": json.dumps(step.rows, default=_json, ensure_ascii=False)}, connection)
+        return self._fill(statement, step.params, connection)
+
+    def _fill(self, statement: Statement, params: Any, connection: Any) -> str:
+        parts = [statement.pieces[0]]
+        for name, after in zip(statement.names, statement.pieces[1:], strict=True):
+            value = self._now() if name == "now" and name not in params else params[name]
+            parts += (literal(value, connection), after)
+        return "".join(parts)
+
+    def _now(self) -> datetime:
+        assert self.clock is not None  # noqa: S101 - without one, :now is the server's
+        return self.clock()
+
+    @asynccontextmanager
+    async def _lent(self) -> AsyncIterator[Any]:
+        """Lend a connection; one that was left in the middle of something is closed, never given back."""
+        async with self._places, self._acquired() as connection:
+            autocommit = connection.get_autocommit()
+            if not autocommit:
+                with translated():
+                    await connection.autocommit(True)  # noqa: FBT003 - the driver's signature
+            elif self.owns_pool and connection not in self._prepared:
+                for sql in _PREPARE:
+                    await MySQLSession(self, connection, joined=False).query(sql)
+                self._prepared.add(connection)
+            yield connection
+            if not autocommit:
+                with translated():
+                    await connection.autocommit(False)  # noqa: FBT003
+
+    @asynccontextmanager
+    async def _acquired(self) -> AsyncIterator[Any]:
+        with translated():
+            connection = await self._pool.acquire()
+        try:
+            yield connection
+        except BaseException as error:
+            if isinstance(error, DatabaseUnavailableError) or not isinstance(error, Exception):
+                connection.close()
+            raise
+        finally:
+            self._pool.release(connection)
+
+
+def connect_options(url: DatabaseURL) -> dict[str, Any]:
+    """Read what aiomysql wants from a URL: address, credentials, TLS (`ssl=true|verify|/path/ca.pem`)."""
+    parts = urlsplit(url.text)
+    query = url.query
+    options: dict[str, Any] = {
+        "host": parts.hostname or "127.0.0.1",
+        "port": parts.port or 3306,
+        "user": unquote(parts.username or "root"),
+        "password": unquote(parts.password or ""),
+        "db": unquote(parts.path.removeprefix("/")) or None,
+        "charset": "utf8mb4",
+        "autocommit": True,
+        "connect_timeout": 10,
+    }
+    if options["db"] is None:
+        raise ConfigurationError(f"The MySQL URL {url} names no database. Write mysql://user@host/name.")
+    if "unix_socket" in query:
+        options["unix_socket"] = query["unix_socket"]
+    wanted = query.get("ssl", "false").lower()
+    if wanted not in {"false", "0", ""}:
+        context = ssl.create_default_context(cafile=query["ssl"] if "/" in wanted else None)
+        if wanted in {"true", "1"}:
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        options["ssl"] = context
+    return options
+
+
+def literal(value: Any, connection: Any) -> str:
+    """Write one value as SQL."""
+    match value:
+        case None:
+            return "NULL"
+        case bool():
+            return "1" if value else "0"
+        case int():
+            return str(value)
+        case float():
+            return repr(value)
+        case UUID():
+            return f"X'{value.hex}'"
+        case bytes():
+            return f"X'{value.hex()}'"
+        case datetime():
+            return f"'{instant_text(value)}'"
+        case str():
+            escaped: str = connection.escape(value)
+            return escaped
+        case list() | tuple() | set() | frozenset():
+            return "(" + (", ".join(literal(one, connection) for one in value) or "NULL") + ")"
+        case _:
+            raise AssertionError(f"no SQL literal for {type(value).__name__}")
+
+
+def instant_text(value: datetime) -> str:
+    """Write an instant as the UTC text that DATETIME(6) takes."""
+    return value.astimezone(UTC).replace(tzinfo=None).isoformat(sep=" ", timespec="microseconds")
+
+
+def _json(value: Any) -> Any:
+    match value:
+        case UUID():
+            return value.hex
+        case bytes():
+            return value.hex()
+        case datetime():
+            return instant_text(value)
+        case _:
+            raise AssertionError(f"no JSON for {type(value).__name__}")
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn what aiomysql raises into what we raise."""
+    try:
+        yield
+    except err.MySQLError as error:
+        raise translate(error) from error
+    except (OSError, EOFError) as error:
+        raise DatabaseUnavailableError(f"MySQL cannot be reached: {error or type(error).__name__}") from error
+    except (RuntimeError, AttributeError) as error:
+        # aiomysql uses a connection that another call has just closed: no reader, no writer.
+        raise DatabaseUnavailableError(f"The MySQL connection was closed: {error}") from error
+
+
+def translate(error: Any) -> TaskStoreError:
+    """Choose our error for one of MySQL's, by its number."""
+    code = error.args[0] if error.args and isinstance(error.args[0], int) else 0
+    text = error.args[-1] if error.args else type(error).__name__
+    if code in _RETRY_CODES:
+        return Conflict(f"{code}: {text}")
+    if code in _MISSING_CODES:
+        return SchemaOutdatedError(None, LATEST)
+    if code in _REFUSED_CODES:
+        return DatabaseUnavailableError(f"MySQL refused the user or password: {text}")
+    if code == _NO_DATABASE:
+        return DatabaseUnavailableError(f"MySQL has no such database: {text}. Create it first.")
+    if code in _GONE_CODES or code in _CLIENT_CODES:
+        return DatabaseUnavailableError(f"MySQL is not available: {text}")
+    return TaskStoreError(f"MySQL refused a statement ({code}): {text}")

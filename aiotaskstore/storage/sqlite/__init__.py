@@ -1,0 +1,1 @@
+"""SQLite: one writer thread, readers apart, aiosqlite for the caller."""

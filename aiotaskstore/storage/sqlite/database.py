@@ -1,0 +1,568 @@
+"""SQLite: whole operations in one hop to a writer thread, which commits what waits in one transaction."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar
+from uuid import UUID
+
+import aiosqlite
+
+from aiotaskstore.errors import (
+    ConfigurationError,
+    DatabaseUnavailableError,
+    NotInTransactionError,
+    SchemaOutdatedError,
+    TaskStoreError,
+)
+from aiotaskstore.storage.database import Conflict, Database, Ear, Hint, Session, TestClock
+from aiotaskstore.storage.migrations import LATEST
+from aiotaskstore.storage.statements import Naming, Spelling, Statements
+from aiotaskstore.storage.steps import Batch, Begin, Operation, Query, Rows, Step, T, Unit
+from aiotaskstore.storage.url import DatabaseURL
+
+_sql = logging.getLogger("aiotaskstore.sql")
+
+OLDEST = (3, 35, 0)
+"""The first with RETURNING."""
+_BUSY_SLICE_MS = 250
+"""How long SQLite itself waits for the write lock before we look at our own deadline."""
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_NOW = "(CAST(ROUND((julianday('now') - 2440587.5) * 86400000) AS INTEGER) * 1000)"
+"""Microseconds since 1970, exact to the millisecond; one value for a whole statement."""
+
+_WATCH_AWAKE, _WATCH_DROWSY, _DROWSY_AFTER = 0.005, 0.05, 5.0
+"""Seconds between looks at data_version (2.6 µs each): while things happen, and after a quiet time."""
+
+
+class Thread:
+    """One SQLite connection and the one thread that uses it."""
+
+    def __init__(self, name: str, connect: Callable[[], sqlite3.Connection]) -> None:
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix=f"aiotaskstore-{name}")
+        self._connect = connect
+        self.raw: sqlite3.Connection
+
+    async def open(self) -> None:
+        self.raw = await self.hop(self._connect)
+
+    async def close(self) -> None:
+        await self.hop(self.raw.close)
+        self._executor.shutdown(wait=False)
+
+    def hop(self, work: Callable[[], T]) -> asyncio.Future[T]:
+        """Do `work` in the thread."""
+        return asyncio.get_running_loop().run_in_executor(self._executor, work)
+
+
+class JoinedSession(Session):
+    """The caller's aiosqlite connection, statement by statement; a savepoint stands for our transaction."""
+
+    def __init__(self, database: SqliteDatabase, connection: aiosqlite.Connection) -> None:
+        self._database, self._connection = database, connection
+
+    async def begin(self) -> None:
+        await self._plain("SAVEPOINT aiotaskstore")
+
+    async def commit(self) -> None:
+        await self._plain("RELEASE aiotaskstore")
+
+    async def rollback(self) -> None:
+        with suppress(TaskStoreError):
+            await self._plain("ROLLBACK TO aiotaskstore")
+            await self._plain("RELEASE aiotaskstore")
+
+    async def run(self, step: Step) -> Rows:
+        if isinstance(step, Batch):
+            sql, rows = self._database.bind_batch(step)
+            with translated():
+                await self._connection.executemany(sql, rows)
+            return ()
+        return await self._plain(*self._database.bind(step))
+
+    async def script(self, sql: str) -> None:
+        await self._plain(sql)
+
+    async def _plain(self, sql: str, arguments: tuple[Any, ...] = ()) -> Rows:
+        _sql.debug("%s", sql)
+        with translated():
+            cursor = await self._connection.cursor()
+            cursor.row_factory = None
+            try:
+                await cursor.execute(sql, arguments)
+                return list(await cursor.fetchall())
+            finally:
+                await cursor.close()
+
+
+class ThreadSession(Session):
+    """Our own writer, step by step, outside any batch: for migrations."""
+
+    def __init__(self, database: SqliteDatabase) -> None:
+        self._database, self._writer = database, database.writer
+
+    async def begin(self) -> None:
+        await self._writer.hop(self._database.begin_immediate)
+
+    async def commit(self) -> None:
+        await self.script("COMMIT")
+
+    async def rollback(self) -> None:
+        await self.script("ROLLBACK")
+
+    async def run(self, step: Step) -> Rows:
+        return await self._writer.hop(partial(self._database.run, self._writer.raw, step))
+
+    async def script(self, sql: str) -> None:
+        """Run one statement of a migration."""
+        _sql.debug("%s", sql)
+
+        def work() -> None:
+            with translated():
+                self._writer.raw.execute(sql)
+
+        await self._writer.hop(work)
+
+
+class FileEar(Ear):
+    """A thread that sees, by SQLite's own counter, that another connection has committed."""
+
+    def __init__(self, path: str, hint: Callable[[], None]) -> None:
+        self._path, self._hint = path, hint
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="aiotaskstore-watch", daemon=True)
+        self._thread.start()
+
+    async def lost(self) -> None:
+        await asyncio.Event().wait()
+
+    def close(self) -> None:
+        """Stop watching."""
+        self._stop.set()
+
+    def _watch(self) -> None:
+        connection = sqlite3.connect(self._path, isolation_level=None)
+        try:
+            connection.execute("PRAGMA query_only = 1")
+            seen, changed = None, time.monotonic()
+            while True:
+                version = connection.execute("PRAGMA data_version").fetchone()[0]
+                if version != seen:
+                    seen, changed = version, time.monotonic()
+                    self._hint()
+                awake = time.monotonic() - changed < _DROWSY_AFTER
+                if self._stop.wait(_WATCH_AWAKE if awake else _WATCH_DROWSY):
+                    return
+        finally:
+            connection.close()
+
+
+class SqliteDatabase(Database):
+    """A file, or the memory of this process."""
+
+    kind: ClassVar[str] = "sqlite"
+    joins: ClassVar[str] = "an aiosqlite connection"
+    waking: ClassVar[str] = "data_version"
+    no_limit: ClassVar[str] = " LIMIT -1"
+
+    def __init__(self, target: DatabaseURL, *, naming: Naming, clock: TestClock | None, deadline: float) -> None:
+        super().__init__(naming=naming, clock=clock, deadline=deadline)
+        if naming.schema:
+            raise ConfigurationError("schema= is for PostgreSQL; a SQLite file is its own schema.")
+        if sqlite3.sqlite_version_info < OLDEST:
+            raise ConfigurationError(f"SQLite 3.35 or newer is needed, and this Python has {sqlite3.sqlite_version}.")
+        self._url = target
+        self.path = target.path
+        self.shared_memory = self.path == ":memory:"
+        self.writer = Thread("writer", partial(self._connect, write=True))
+        self._reader = self.writer if self.shared_memory else Thread("reader", partial(self._connect, write=False))
+        self._line = Line(self._commit)
+        self._memory: aiosqlite.Connection | None = None
+        self._texts: dict[str, str] = {}
+
+    def load(self) -> Statements:
+        return Statements(
+            self.kind,
+            self.naming,
+            Spelling(now=None if self.clock else _NOW, later=lambda x: f"(:now + CAST(({x}) * 1000000 AS INTEGER))"),
+        )
+
+    async def open(self) -> None:
+        await self.writer.open()
+        try:
+            if self._reader is not self.writer:
+                await self._reader.open()
+            else:
+                self._memory = await aiosqlite.Connection(lambda: self.writer.raw, iter_chunk_size=64)
+        except BaseException:
+            await self.writer.close()
+            raise
+        self._line.open(self.writer)
+
+    async def close(self) -> None:
+        async with self._line.alone():
+            if self._memory is not None:
+                await self._memory.close()
+            else:
+                await self._reader.close()
+            await self.writer.close()
+
+    async def version(self) -> str:
+        return f"SQLite {sqlite3.sqlite_version}"
+
+    @asynccontextmanager
+    async def session(self) -> AsyncIterator[Session]:
+        async with self._line.alone():
+            yield ThreadSession(self)
+
+    async def read(self, operation: Operation[T]) -> T:
+        if self.shared_memory:
+            return await self.write(operation)
+        return await self._reader.hop(partial(self._look, operation))
+
+    async def write(self, operation: Operation[T]) -> T:
+        """Hand the operation to the writer; what waits while it commits goes together in the next commit."""
+        return await self._line.enter(operation)
+
+    def borrow(self, connection: Any) -> JoinedSession:
+        if not isinstance(connection, aiosqlite.Connection):
+            raise ConfigurationError(
+                f"This store is on SQLite: .using() takes {self.joins}, not {type(connection).__name__}."
+            )
+        try:
+            open_or_opens_one = connection.in_transaction or connection.isolation_level is not None
+        except ValueError as error:
+            raise DatabaseUnavailableError("The aiosqlite connection given to .using() is closed.") from error
+        if not open_or_opens_one:
+            raise NotInTransactionError("aiosqlite", 'await connection.execute("BEGIN IMMEDIATE")')
+        return JoinedSession(self, connection)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[aiosqlite.Connection]:
+        async with self._line.alone(), self._lent() as connection:
+            await self._begin(connection)
+            try:
+                yield connection
+            except BaseException:
+                if connection.in_transaction:
+                    await connection.rollback()
+                raise
+            with translated():
+                await connection.commit()
+
+    async def migrate_on(self, work: Any) -> None:
+        """One transaction: whoever comes second finds the work done."""
+        async with self.session() as session:
+            await session.begin()
+            try:
+                await work(session)
+            except BaseException:
+                await session.rollback()
+                raise
+            await session.commit()
+
+    def instant(self, value: Any) -> datetime:
+        return _EPOCH + timedelta(microseconds=int(value))
+
+    def twin(self) -> SqliteDatabase | None:
+        if self.shared_memory:
+            return None
+        return SqliteDatabase(self._url, naming=self.naming, clock=self.clock, deadline=self.deadline)
+
+    @asynccontextmanager
+    async def listen(self, hint: Hint) -> AsyncIterator[Ear | None]:
+        if self.shared_memory:
+            yield None
+            return
+        loop = asyncio.get_running_loop()
+
+        def tell() -> None:
+            with suppress(RuntimeError):  # the loop has just been closed: nobody is left to hear
+                loop.call_soon_threadsafe(hint, frozenset())
+
+        ear = FileEar(self.path, tell)
+        try:
+            yield ear
+        finally:
+            ear.close()
+
+    def begin_immediate(self) -> None:
+        """Take the file's write lock, however many processes want it; in the writer's thread."""
+        _patiently(partial(self.writer.raw.execute, "BEGIN IMMEDIATE"), self.deadline)
+
+    def run(self, raw: sqlite3.Connection, step: Step) -> Rows:
+        """Run one step in the thread that owns `raw`; every row is read, since an open cursor blocks COMMIT."""
+        with translated():
+            if isinstance(step, Batch):
+                raw.executemany(*self.bind_batch(step))
+                return ()
+            return raw.execute(*self.bind(step)).fetchall()
+
+    def bind(self, step: Step) -> tuple[str, tuple[Any, ...]]:
+        """Write a step as SQLite takes it: `?` for single values, lists spelled out."""
+        assert not isinstance(step, Begin | Batch)  # noqa: S101 - they have ways of their own
+        if isinstance(step, Query):
+            statement = self.statements.compile("query", step.sql)
+        else:
+            statement = self.statements[step.name]
+        arguments: list[Any] = []
+        parts = [statement.pieces[0]]
+        for name, after in zip(statement.names, statement.pieces[1:], strict=True):
+            value = self._now() if name == "now" and name not in step.params else step.params[name]
+            parts += (_place(value, arguments), after)
+        sql = "".join(parts)
+        _sql.debug("%s", sql)
+        return sql, tuple(arguments)
+
+    def bind_batch(self, step: Batch) -> tuple[str, list[tuple[Any, ...]]]:
+        """Write a batch for `executemany`."""
+        sql = self._texts.get(step.name)
+        if sql is None or self.clock:
+            statement = self.statements[step.name]
+            parts = [statement.pieces[0]]
+            for name, after in zip(statement.names, statement.pieces[1:], strict=True):
+                place = f"?{step.fields.index(name) + 1}" if name in step.fields else str(_plain(self._now()))
+                parts += (place, after)
+            sql = self._texts[step.name] = "".join(parts)
+        _sql.debug("%s × %d", sql, len(step.rows))
+        return sql, [tuple(_plain(value) for value in row) for row in step.rows]
+
+    def _commit(self, operations: list[Operation[Any]]) -> list[tuple[Any, BaseException | None]]:
+        """Run operations in one transaction; one that fails is undone alone. In the writer's thread."""
+        raw = self.writer.raw
+        self.begin_immediate()
+        try:
+            answers = [self._apart(raw, operation) for operation in operations]
+            with translated():
+                raw.execute("COMMIT")
+        except BaseException:
+            if raw.in_transaction:
+                raw.execute("ROLLBACK")
+            raise
+        return answers
+
+    def _apart(self, raw: sqlite3.Connection, operation: Operation[Any]) -> tuple[Any, BaseException | None]:
+        raw.execute("SAVEPOINT operation")
+        try:
+            answer = self._walk(raw, operation())
+        except Exception as error:  # noqa: BLE001 - handed to whoever asked for the operation
+            raw.execute("ROLLBACK TO operation")
+            raw.execute("RELEASE operation")
+            return None, error
+        raw.execute("RELEASE operation")
+        return answer, None
+
+    def _look(self, operation: Operation[T]) -> T:
+        """Run an operation that only reads, on one snapshot. In the reader's thread."""
+        raw = self._reader.raw
+        raw.execute("BEGIN")
+        try:
+            return self._walk(raw, operation())
+        finally:
+            raw.execute("COMMIT")
+
+    def _walk(self, raw: sqlite3.Connection, unit: Unit[T]) -> T:
+        try:
+            step = next(unit)
+            while True:
+                step = unit.send(() if isinstance(step, Begin) else self.run(raw, step))
+        except StopIteration as stop:
+            result: T = stop.value
+            return result
+
+    def _connect(self, *, write: bool) -> sqlite3.Connection:
+        """Open the file as we want it; in the thread that will use it."""
+        if not self.shared_memory and not Path(self.path).absolute().parent.is_dir():
+            raise DatabaseUnavailableError(
+                f"SQLite cannot open {self.path}: the folder {Path(self.path).absolute().parent} does not exist."
+            )
+        with translated():
+            raw = sqlite3.connect(self.path, isolation_level=None, check_same_thread=not self.shared_memory, timeout=0)
+            try:
+                _patiently(partial(_prepare, raw, write=write), self.deadline)
+            except BaseException:
+                raw.close()
+                raise
+        return raw
+
+    @asynccontextmanager
+    async def _lent(self) -> AsyncIterator[aiosqlite.Connection]:
+        if self._memory is not None:
+            yield self._memory
+            return
+        with translated():
+            connection = await aiosqlite.connect(self.path, isolation_level=None, timeout=_BUSY_SLICE_MS / 1000)
+        try:
+            await connection.execute("PRAGMA foreign_keys = ON")
+            yield connection
+        finally:
+            await connection.close()
+
+    async def _begin(self, connection: aiosqlite.Connection) -> None:
+        until = time.monotonic() + self.deadline
+        while True:
+            try:
+                with translated():
+                    await connection.execute("BEGIN IMMEDIATE")
+            except Conflict as conflict:
+                if time.monotonic() > until:
+                    raise DatabaseUnavailableError(str(conflict)) from conflict
+            else:
+                return
+
+    def _now(self) -> datetime:
+        assert self.clock is not None  # noqa: S101 - without one, :now is SQLite's
+        return self.clock()
+
+
+class Line:
+    """Who uses the writer next: operations in groups, and now and then somebody alone."""
+
+    def __init__(self, commit: Callable[[list[Operation[Any]]], list[tuple[Any, BaseException | None]]]) -> None:
+        self._commit = commit
+        self._waiting: list[tuple[Operation[Any] | None, asyncio.Future[Any]]] = []
+        self._busy = False
+        self._thread: Thread
+
+    def open(self, thread: Thread) -> None:
+        """Use this thread from now on."""
+        self._thread = thread
+
+    async def enter(self, operation: Operation[T]) -> T:
+        """Wait for a group to take the operation, and for its commit."""
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._waiting.append((operation, future))
+        self._advance()
+        return await future
+
+    @asynccontextmanager
+    async def alone(self) -> AsyncIterator[None]:
+        """Wait until nobody uses the writer, and keep it so."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((None, future))
+        self._advance()
+        try:
+            await future
+        except asyncio.CancelledError:
+            if not future.cancelled():
+                self._leave()
+            raise
+        try:
+            yield
+        finally:
+            self._leave()
+
+    def _advance(self) -> None:
+        self._waiting = [one for one in self._waiting if not one[1].done()]
+        if self._busy or not self._waiting:
+            return
+        self._busy = True
+        operation, future = self._waiting[0]
+        if operation is None:
+            del self._waiting[0]
+            future.set_result(None)
+            return
+        group: list[tuple[Operation[Any], asyncio.Future[Any]]] = []
+        while self._waiting and (operation := self._waiting[0][0]) is not None:
+            group.append((operation, self._waiting.pop(0)[1]))
+        done = self._thread.hop(partial(self._commit, [operation for operation, _ in group]))
+        done.add_done_callback(partial(self._answer, [future for _, future in group]))
+
+    def _answer(self, futures: list[asyncio.Future[Any]], done: asyncio.Future[Any]) -> None:
+        error = done.exception()
+        answers = done.result() if error is None else [(None, error)] * len(futures)
+        for future, (answer, failure) in zip(futures, answers, strict=True):
+            if future.done():
+                continue
+            if failure is None:
+                future.set_result(answer)
+            else:
+                future.set_exception(failure)
+        self._leave()
+
+    def _leave(self) -> None:
+        self._busy = False
+        self._advance()
+
+
+def _prepare(raw: sqlite3.Connection, *, write: bool) -> None:
+    raw.execute(f"PRAGMA busy_timeout = {_BUSY_SLICE_MS}")
+    raw.execute("PRAGMA foreign_keys = ON")
+    raw.execute("PRAGMA temp_store = MEMORY")
+    raw.execute("PRAGMA cache_size = -16000")
+    if write:
+        # FULL: what was acknowledged survives a power cut; batches make it cost next to nothing.
+        raw.execute("PRAGMA journal_mode = WAL")
+        raw.execute("PRAGMA synchronous = FULL")
+        raw.execute("PRAGMA journal_size_limit = 67108864")
+    else:
+        raw.execute("PRAGMA query_only = ON")
+
+
+def _patiently(work: Callable[[], object], deadline: float) -> None:
+    """Try until the lock is free; other processes on the file hold it for milliseconds."""
+    until = time.monotonic() + deadline
+    while True:
+        try:
+            with translated():
+                work()
+        except Conflict as conflict:
+            if time.monotonic() > until:
+                raise DatabaseUnavailableError(
+                    f"Another process has held the file's lock for {deadline:g} s."
+                ) from conflict
+        else:
+            return
+
+
+def _place(value: Any, arguments: list[Any]) -> str:
+    if isinstance(value, list | tuple | set | frozenset):
+        if value and all(isinstance(one, UUID) for one in value):
+            return "(" + ", ".join(f"x'{one.hex}'" for one in value) + ")"
+        arguments += (_plain(one) for one in value)
+        return "(" + ", ".join("?" * len(value)) + ")"
+    arguments.append(_plain(value))
+    return "?"
+
+
+def _plain(value: Any) -> Any:
+    """Give a value as SQLite stores it: ids are blobs, instants are microseconds."""
+    if isinstance(value, UUID):
+        return value.bytes
+    if isinstance(value, datetime):
+        return (value - _EPOCH) // timedelta(microseconds=1)
+    return value
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn what sqlite3 raises into what we raise."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise translate(error) from error
+
+
+def translate(error: sqlite3.Error) -> TaskStoreError:
+    """Choose our error for one of SQLite's."""
+    text = str(error)
+    name = getattr(error, "sqlite_errorname", "")
+    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+        return Conflict(f"The SQLite file is locked: {text}")
+    if "no such table" in text or "no such column" in text:
+        return SchemaOutdatedError(None, LATEST)
+    if name.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_FULL", "SQLITE_IOERR")):
+        return DatabaseUnavailableError(f"SQLite cannot use the file: {text}")
+    if name.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")):
+        return DatabaseUnavailableError(f"The file is not a healthy SQLite database: {text}")
+    return TaskStoreError(f"SQLite refused a statement ({name or type(error).__name__}): {text}")

@@ -1,0 +1,653 @@
+"""What may happen to a task's row. Every move is guarded by its status and fenced by its claim.
+
+A dialect overrides the few operations on the hot path whose steps differ; the decisions are made here, once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, assert_never
+from uuid import UUID
+
+from aiotaskstore.errors import DuplicateTaskError
+from aiotaskstore.outcome import Cancelled, Failed, Lost, Outcome, Released, Retrying, Snoozed, Succeeded
+from aiotaskstore.retention import Retention
+from aiotaskstore.storage.database import Conflict, fields_of
+from aiotaskstore.storage.rows import CODES, ON_STUCK, STATUSES, Beside, read_beside
+from aiotaskstore.storage.steps import BEGIN, Batch, Call, Row, Rows, Unit
+from aiotaskstore.task import Claim, NewTask, Progress, TaskStatus
+
+if TYPE_CHECKING:
+    from aiotaskstore.storage.database import Database
+
+NEW_TASK = fields_of(NewTask)
+MOST_ROWS = 1_000
+"""Rows in one statement."""
+MOST_BYTES = 2_000_000
+"""Payload or result bytes in one statement; MySQL's smallest default packet takes 16 MB, escaped."""
+LEAST_STUCK_TRIES = 3
+"""A crash is not the handler's error: a task may be claimed this often before its dispatchers' deaths fail it."""
+
+_RUNNING = CODES[TaskStatus.RUNNING]
+_SUCCEEDED = CODES[TaskStatus.SUCCEEDED]
+_CANCELLED = CODES[TaskStatus.CANCELLED]
+_FAILED = CODES[TaskStatus.FAILED]
+_INTERRUPTED = CODES[TaskStatus.INTERRUPTED]
+
+
+class Wanted(NamedTuple):
+    """A row to be that carries an external id."""
+
+    row: NewTask
+    live_only: bool
+    """Whether a finished task may keep its row and still give the external id away."""
+
+
+class Held(NamedTuple):
+    """A locked row, as far as a decision needs it."""
+
+    id: UUID
+    fence: int
+    status: int
+    attempt: int
+    max_attempts: int
+    on_stuck: int
+    retention: str | None
+    cancel_requested_at: Any
+    cancel_reason: str | None
+    alias: str
+    external_id: str | None
+    queue: str
+
+
+class Ending(NamedTuple):
+    """A move to the finished half."""
+
+    id: UUID
+    status: int
+    result: str | None
+    error: str | None
+    reason: str
+    why: str | None
+    expires_in: float | None
+    keep_payload: bool
+    keep: bool
+
+
+class GiveBack(NamedTuple):
+    """A move from running back to where it may run again; no delay keeps its place."""
+
+    id: UUID
+    delay: float | None
+    refund: int
+    void: int
+    """1 voids the fence, so that nothing late is accepted; 0 leaves the door open for a late success."""
+
+
+class Trace(NamedTuple):
+    """The record of one attempt's error."""
+
+    task_id: UUID
+    fence: int
+    attempt: int
+    type: str
+    message: str
+
+
+class Note(NamedTuple):
+    """What a running handler told: progress, or lines of details."""
+
+    id: UUID
+    fence: int
+    progress: tuple[str, float | None] | None
+    lines: tuple[tuple[int, str], ...]
+
+
+class Rescue(NamedTuple):
+    """What became of one task of a dead dispatcher."""
+
+    id: UUID
+    alias: str
+    queue: str
+    status: TaskStatus
+
+
+class Fenced(Protocol):
+    """The right to write how an attempt ended."""
+
+    @property
+    def id(self) -> UUID:
+        """The task."""
+
+    @property
+    def fence(self) -> int:
+        """What its row must still carry."""
+
+
+class Recorded(NamedTuple):
+    """What became of outcomes that were to be written."""
+
+    lost: frozenset[UUID] = frozenset()
+    """Somebody else's now: nothing was written."""
+    cancelled: frozenset[UUID] = frozenset()
+    """Ended as cancelled, since somebody had asked for it meanwhile."""
+
+
+class Answer(NamedTuple):
+    """What an operator's action did to one task."""
+
+    status: TaskStatus | None
+    """The status it was found in; `None` where no row is kept."""
+    done: bool
+    payload_gone: bool = False
+
+
+class Tasks:
+    """The operations on tasks, as generators of steps (`steps.py`)."""
+
+    insert_takes_two: ClassVar[bool] = False
+    """Whether this dialect's insert is more than one statement."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    # ── in ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def enqueue(self, rows: Sequence[NewTask]) -> Unit[None]:
+        """Store rows without external ids: all of them or none."""
+        chunks = list(chunked(rows, lambda row: len(row.payload)))
+        if len(chunks) > 1 or self.insert_takes_two:
+            yield BEGIN
+        for chunk in chunks:
+            yield from self.insert(chunk)
+
+    def insert(self, rows: Sequence[NewTask]) -> Unit[None]:
+        """Store one statement's worth of rows."""
+        yield Batch("insert_tasks", NEW_TASK, rows)
+
+    def enqueue_mixed(
+        self, rows: Sequence[NewTask], wanted: Sequence[Wanted], returning: frozenset[UUID]
+    ) -> Unit[dict[UUID, UUID]]:
+        """Store rows of both kinds, all or none; gives the existing id for those whose external id is taken.
+
+        Raises `DuplicateTaskError` for a taken one that is not among `returning`.
+        """
+        yield BEGIN
+        for chunk in chunked(rows, lambda row: len(row.payload)):
+            yield from self.insert(chunk)
+        taken: dict[UUID, UUID] = yield from self._insert_wanted(wanted)
+        for one, existing in ((one.row, taken[one.row.id]) for one in wanted if one.row.id in taken):
+            if one.id not in returning:
+                raise DuplicateTaskError(one.alias, one.external_id or "", existing)
+        return taken
+
+    def enqueue_wanted(self, wanted: Sequence[Wanted]) -> Unit[dict[UUID, UUID]]:
+        """Store rows whose external ids are free; gives the existing id for each of the others."""
+        yield BEGIN
+        return (yield from self._insert_wanted(wanted))
+
+    def stored(self, ids: Sequence[UUID]) -> Unit[set[UUID]]:
+        """Tell which of these have a row: how an insert whose answer was lost is resolved."""
+        rows = yield Call("stored_among", {"ids": list(ids)})
+        return {self.database.uid(row[0]) for row in rows}
+
+    def _insert_wanted(self, wanted: Sequence[Wanted]) -> Unit[dict[UUID, UUID]]:
+        if not wanted:
+            return {}
+        # One order for everybody, so that two batches with the same keys wait for, not deadlock, each other.
+        ordered = sorted(wanted, key=lambda one: (one.row.alias, one.row.external_id, one.row.id))
+        keys = [(one.row.alias, one.row.external_id, one.row.id) for one in ordered]
+        yield Batch("insert_keys", ("alias", "external_id", "task_id"), keys)
+        owners = yield from self._owners(ordered)
+        claimants = [one for one in ordered if one.live_only and owners[_key(one)] != one.row.id]
+        if claimants and (yield from self._take_over(claimants, owners)):
+            owners = yield from self._owners(ordered)
+        mine = [one.row for one in wanted if owners[_key(one)] == one.row.id]
+        for chunk in chunked(mine, lambda row: len(row.payload)):
+            yield from self.insert(chunk)
+        return {one.row.id: owners[_key(one)] for one in wanted if owners[_key(one)] != one.row.id}
+
+    def _owners(self, wanted: Sequence[Wanted]) -> Unit[dict[tuple[str, str | None], UUID]]:
+        rows = yield Call(
+            "key_owners",
+            {
+                "aliases": sorted({one.row.alias for one in wanted}),
+                "external_ids": sorted({one.row.external_id or "" for one in wanted}),
+            },
+        )
+        owners = {(row[0], row[1]): self.database.uid(row[2]) for row in rows}
+        if any(_key(one) not in owners for one in wanted):
+            raise Conflict("a task that held one of these external ids has just been deleted")
+        return owners
+
+    def _take_over(self, claimants: Sequence[Wanted], owners: Mapping[tuple[str, str | None], UUID]) -> Unit[bool]:
+        rows = yield Call("live_among", {"ids": [owners[_key(one)] for one in claimants]})
+        live = {self.database.uid(row[0]) for row in rows} | {one.row.id for one in claimants}
+        free = [one for one in claimants if owners[_key(one)] not in live]
+        if not free:
+            return False
+        yield Batch(
+            "take_over_keys",
+            ("alias", "external_id", "task_id", "old_id"),
+            [(one.row.alias, one.row.external_id, one.row.id, owners[_key(one)]) for one in free],
+        )
+        return True
+
+    # ── running ───────────────────────────────────────────────────────────────────────────────────────────
+
+    def claim(self, dispatcher: UUID, queues: Sequence[tuple[str, int]], aliases: Sequence[str]) -> Unit[list[Claim]]:
+        """Take at most so many tasks of each queue that are pending and of one of these aliases."""
+        raise NotImplementedError
+
+    def record(self, ended: Sequence[tuple[Fenced, Outcome]], *, again: bool = False) -> Unit[Recorded]:
+        """Write how attempts ended. With `again`, an earlier call may have done so and lost its answer."""
+        yield BEGIN
+        held = yield from self.lock([claim.id for claim, _ in ended])
+        ledger = Ledger()
+        gone: list[tuple[Fenced, Outcome]] = []
+        lost: set[UUID] = set()
+        for claim, outcome in ended:
+            row = held.get(claim.id)
+            if row is None:
+                gone.append((claim, outcome))
+            elif row.fence == claim.fence and row.status == _RUNNING:
+                ledger.decide(row, outcome)
+            elif row.fence == claim.fence and isinstance(outcome, Succeeded):
+                ledger.end(row, outcome)  # rescued, but nobody has claimed it again: a late success counts
+            elif not (again and row.fence == claim.fence + 1):
+                lost.add(claim.id)
+        yield from self.settle(ledger, held)
+        lost |= yield from self._correct(gone, again=again)
+        return Recorded(frozenset(lost), frozenset(ledger.cancelled))
+
+    def settle(self, ledger: Ledger, held: Mapping[UUID, Held]) -> Unit[None]:
+        """Write decided moves of locked rows."""
+        if ledger.traces:
+            yield Batch("insert_errors", fields_of(Trace), ledger.traces)
+        if ledger.endings:
+            kept = [ending for ending in ledger.endings if ending.keep]
+            for chunk in chunked(kept, lambda ending: len(ending.result or "")):
+                yield Batch("bury", fields_of(Ending)[:-1], [ending[:-1] for ending in chunk])
+            yield from self.remove([ending.id for ending in ledger.endings])
+            gone = [held[ending.id] for ending in ledger.endings if not ending.keep]
+            yield from self.forget([(row.id, row.alias, row.external_id) for row in gone])
+        if ledger.returns:
+            yield from self.give_back(ledger.returns)
+
+    def give_back(self, returns: Sequence[GiveBack]) -> Unit[None]:
+        """Place locked running rows where they may run again."""
+        yield Batch("give_back", fields_of(GiveBack), returns)
+
+    def remove(self, ids: Sequence[UUID]) -> Unit[None]:
+        """Delete rows of the live half."""
+        yield Call("delete_tasks", {"ids": list(ids)})
+
+    def forget(self, gone: Sequence[tuple[UUID, str, str | None]]) -> Unit[None]:
+        """Delete what stands beside rows of which none is kept: `(id, alias, external id)` each."""
+        if not gone:
+            return
+        ids = [id_ for id_, _, _ in gone]
+        for statement in ("drop_errors", "drop_progress", "drop_details"):
+            yield Call(statement, {"ids": ids})
+        keyed = [one for one in gone if one[2] is not None]
+        if keyed:
+            yield Call(
+                "drop_keys",
+                {
+                    "ids": [id_ for id_, _, _ in keyed],
+                    "aliases": sorted({alias for _, alias, _ in keyed}),
+                    "external_ids": sorted({key or "" for _, _, key in keyed}),
+                },
+            )
+
+    def tell(self, notes: Sequence[Note]) -> Unit[set[UUID]]:
+        """Write progress and details; gives the ids whose claim was lost, for which nothing is written."""
+        yield BEGIN
+        held = yield from self.lock([note.id for note in notes])
+        ours = [
+            note for note in notes if (row := held.get(note.id)) and row.fence == note.fence and row.status == _RUNNING
+        ]
+        progress = {note.id: (note.id, *note.progress) for note in ours if note.progress}
+        if progress:
+            yield Batch("put_progress", ("task_id", "text", "fraction"), list(progress.values()))
+        lines = [(note.id, note.fence, number, text) for note in ours for number, text in note.lines]
+        if lines:
+            yield Batch("insert_details", ("task_id", "fence", "line", "text"), lines)
+        return {note.id for note in notes} - {note.id for note in ours}
+
+    def lock(self, ids: Iterable[UUID]) -> Unit[dict[UUID, Held]]:
+        """Lock rows of the live half, in the order of their ids."""
+        rows = yield Call("lock", {"ids": sorted(set(ids))})
+        uid = self.database.uid
+        return {(id_ := uid(row[0])): Held(id_, *row[1:]) for row in rows}
+
+    def _correct(self, gone: Sequence[tuple[Fenced, Outcome]], *, again: bool) -> Unit[set[UUID]]:
+        """Turn what a rescue gave up into the success it was after all; gives the ids that really are lost."""
+        if not gone:
+            return set()
+        rows = yield Call("lock_finished", {"ids": sorted(claim.id for claim, _ in gone)})
+        finished = {self.database.uid(row[0]): row for row in rows}
+        lost = set()
+        for claim, outcome in gone:
+            row = finished.get(claim.id)
+            if row is None or row[1] != claim.fence:
+                lost.add(claim.id)
+            elif isinstance(outcome, Succeeded) and _was_given_up(row):
+                yield Call("correct_history", {"id": claim.id, "fence": claim.fence, "result": outcome.result})
+            elif not again:
+                lost.add(claim.id)
+        return lost
+
+    # ── upkeep ────────────────────────────────────────────────────────────────────────────────────────────
+
+    def promote(self, limit: int) -> Unit[list[str]]:
+        """Make at most `limit` scheduled tasks whose time has come pending; gives their queues, one a task."""
+        rows = yield Call("promote", {"limit": limit})
+        return [row[0] for row in rows]
+
+    def next_due(self) -> Unit[float | None]:
+        """Give the seconds until the next scheduled task is due; `None` where there is none."""
+        rows = yield Call("next_due")
+        due, now = rows[0]
+        if due is None:
+            return None
+        instant = self.database.instant
+        return max(0.0, (instant(due) - instant(now)).total_seconds())
+
+    def pending_queues(self) -> Unit[list[str]]:
+        """Name the queues that have pending tasks."""
+        rows = yield Call("pending_queues")
+        return [row[0] for row in rows]
+
+    def pending_aliases(self) -> Unit[list[str]]:
+        """Name the aliases that pending tasks have; reads every pending row."""
+        return [row[0] for row in (yield Call("pending_aliases"))]
+
+    def rescue(self, dispatcher: UUID, limit: int) -> Unit[list[Rescue]]:
+        """End the runs of a dead dispatcher, at most `limit`, each as its `on_stuck` says.
+
+        One that has given a sign of life meanwhile is left alone. With its last run the dispatcher's row goes, so
+        that it learns of its death should it ever come back.
+        """
+        yield BEGIN
+        if (yield Call("lives", {"id": dispatcher})):
+            return []
+        running = yield Call("running_of", {"id": dispatcher, "limit": limit})
+        if len(running) < limit:
+            yield Call("leave", {"id": dispatcher})
+        if not running:
+            return []
+        held = yield from self.lock(self.database.uid(row[0]) for row in running)
+        fences = {self.database.uid(row[0]): row[1] for row in running}
+        ledger = Ledger()
+        rescued = []
+        for row in held.values():
+            if row.status == _RUNNING and row.fence == fences[row.id]:
+                rescued.append(Rescue(row.id, row.alias, row.queue, ledger.rescue(row)))
+        yield from self.settle(ledger, held)
+        return rescued
+
+    def clean(self, limit: int) -> Unit[int]:
+        """Delete at most `limit` finished tasks past their retention, with all that stands beside them."""
+        yield BEGIN
+        rows = yield Call("expired", {"limit": limit})
+        if rows:
+            gone = [(self.database.uid(row[0]), row[1], row[2]) for row in rows]
+            yield Call("delete_history", {"ids": [id_ for id_, _, _ in gone]})
+            yield from self.forget(gone)
+        return len(rows)
+
+    # ── operators ─────────────────────────────────────────────────────────────────────────────────────────
+
+    def cancel(self, ids: Sequence[UUID], reason: str, *, force: bool) -> Unit[dict[UUID, Answer]]:
+        """Cancel what has not finished; a running one is asked, or with `force` ended and its claim voided."""
+        yield BEGIN
+        held = yield from self.lock(ids)
+        ledger = Ledger()
+        asked = []
+        for row in held.values():
+            if row.status == _RUNNING and not force:
+                asked.append(row.id)
+            else:
+                ledger.end(row, Cancelled("request", row.cancel_reason or reason))
+        if asked:
+            yield Call("request_cancel", {"ids": asked, "reason": reason})
+        yield from self.settle(ledger, held)
+        answers = {row.id: Answer(STATUSES[row.status], done=True) for row in held.values()}
+        return answers | (yield from self._finished(set(ids) - set(held)))
+
+    def retry(self, ids: Sequence[UUID], *, force: bool) -> Unit[dict[UUID, Answer]]:
+        """Start from the beginning: what is scheduled, waiting, pending, paused or finished.
+
+        A succeeded one only with `force`; one whose payload was not kept stays as it is (`done` is false).
+        """
+        yield BEGIN
+        held = yield from self.lock(ids)
+        answers = {row.id: Answer(STATUSES[row.status], done=row.status != _RUNNING) for row in held.values()}
+        live = [id_ for id_, answer in answers.items() if answer.done]
+        if live:
+            yield from self.restart(live)
+        rows = yield Call("lock_finished", {"ids": sorted(set(ids) - set(held))})
+        back: list[Held] = []
+        for values in rows:
+            row = Held(self.database.uid(values[0]), *values[1:-2])
+            payload_gone = bool(values[-1])
+            done = not payload_gone and (force or row.status != _SUCCEEDED)
+            answers[row.id] = Answer(STATUSES[row.status], done, payload_gone)
+            if done:
+                back.append(row)
+        if back:
+            yield from self._own_keys(back)
+            yield from self.revive([row.id for row in back])
+        return answers
+
+    def restart(self, ids: Sequence[UUID]) -> Unit[None]:
+        """Make locked live rows pending from the start."""
+        yield Call("restart", {"ids": list(ids)})
+
+    def revive(self, ids: Sequence[UUID]) -> Unit[None]:
+        """Move locked finished rows back to pending."""
+        yield Call("revive", {"ids": list(ids)})
+        yield Call("delete_history", {"ids": list(ids)})
+
+    def delete(self, ids: Sequence[UUID], *, force: bool) -> Unit[dict[UUID, Answer]]:
+        """Delete tasks and all that stands beside them; a running one only with `force`, which voids its claim."""
+        yield BEGIN
+        held = yield from self.lock(ids)
+        rows = yield Call("lock_finished", {"ids": sorted(set(ids) - set(held))})
+        finished = [Held(self.database.uid(row[0]), *row[1:-2]) for row in rows]
+        gone = [row for row in held.values() if force or row.status != _RUNNING]
+        if gone:
+            yield from self.remove([row.id for row in gone])
+        if finished:
+            yield Call("delete_history", {"ids": [row.id for row in finished]})
+        yield from self.forget([(row.id, row.alias, row.external_id) for row in [*gone, *finished]])
+        deleted = {row.id for row in [*gone, *finished]}
+        return {row.id: Answer(STATUSES[row.status], done=row.id in deleted) for row in [*held.values(), *finished]}
+
+    def _finished(self, ids: set[UUID]) -> Unit[dict[UUID, Answer]]:
+        if not ids:
+            return {}
+        rows = yield Call("statuses_of", {"ids": sorted(ids)})
+        return {self.database.uid(id_): Answer(STATUSES[status], done=False) for id_, status in rows}
+
+    def _own_keys(self, rows: Sequence[Held]) -> Unit[None]:
+        """Refuse to revive a task whose external id another task has taken over meanwhile."""
+        keyed = [row for row in rows if row.external_id is not None]
+        if not keyed:
+            return
+        owners = yield Call(
+            "key_owners",
+            {
+                "aliases": sorted({row.alias for row in keyed}),
+                "external_ids": sorted({row.external_id or "" for row in keyed}),
+            },
+        )
+        owner = {(alias, key): self.database.uid(id_) for alias, key, id_ in owners}
+        for row in keyed:
+            holder = owner.get((row.alias, row.external_id or ""))
+            if holder is not None and holder != row.id:
+                raise DuplicateTaskError(row.alias, row.external_id or "", holder)
+
+    # ── questions ─────────────────────────────────────────────────────────────────────────────────────────
+
+    def status(self, task_id: UUID) -> Unit[TaskStatus | None]:
+        """Give one task's status; `None` where no row is kept."""
+        rows = yield Call("status_of", {"id": task_id})
+        return STATUSES[rows[0][0]] if rows else None
+
+    def finished_among(self, ids: Sequence[UUID]) -> Unit[set[UUID]]:
+        """Tell which of these are not waiting to end any more: finished, or without a row."""
+        rows = yield Call("live_among", {"ids": list(ids)})
+        return set(ids) - {self.database.uid(row[0]) for row in rows}
+
+    def cancel_requests(self, dispatcher: UUID) -> Unit[list[tuple[UUID, int, str | None]]]:
+        """List the running tasks of a dispatcher that somebody asked to cancel."""
+        rows = yield Call("cancel_requests", {"id": dispatcher})
+        return [(self.database.uid(row[0]), row[1], row[2]) for row in rows]
+
+    def orphans(self) -> Unit[list[UUID]]:
+        """List the dispatchers that running tasks name and that no row is left of."""
+        rows = yield Call("orphaned_dispatchers")
+        return [self.database.uid(row[0]) for row in rows]
+
+    def running_of(self, dispatcher: UUID, limit: int) -> Unit[list[tuple[UUID, int]]]:
+        """List what the database believes a dispatcher runs: `(id, fence)` each."""
+        rows = yield Call("running_of", {"id": dispatcher, "limit": limit})
+        return [(self.database.uid(row[0]), row[1]) for row in rows]
+
+    def progress(self, task_id: UUID) -> Unit[tuple[Progress | None, TaskStatus | None]]:
+        """Give what a task's handler last told, and the task's status."""
+        rows = yield Call("progress_of", {"ids": [task_id]})
+        progress = None
+        if rows:
+            _, text, fraction, at = rows[0]
+            progress = Progress(text, fraction, self.database.instant(at))
+        return progress, (yield from self.status(task_id))
+
+    def beside(self, ids: Sequence[UUID]) -> Unit[Beside]:
+        """Read what stands beside these tasks."""
+        if not ids:
+            return Beside()
+        found: list[Rows] = []
+        for statement in ("errors_of", "progress_of", "details_of"):
+            found.append((yield Call(statement, {"ids": list(ids)})))
+        return read_beside(self.database, *found)
+
+
+class Ledger:
+    """Moves decided for locked rows: the one place where outcomes become rows."""
+
+    def __init__(self) -> None:
+        self.endings: list[Ending] = []
+        self.returns: list[GiveBack] = []
+        self.traces: list[Trace] = []
+        self.cancelled: set[UUID] = set()
+        """Those that ended as cancelled although their outcome was another one."""
+
+    def decide(self, row: Held, outcome: Outcome) -> None:
+        """Decide the move of a running row whose attempt ended so."""
+        if row.cancel_requested_at is not None and not isinstance(outcome, Succeeded | Lost):
+            self.cancelled.add(row.id)
+            self.end(row, Cancelled("request", row.cancel_reason))
+            return
+        match outcome:
+            case Succeeded() | Cancelled():
+                self.end(row, outcome)
+            case Failed(error_type=error_type, message=message):
+                self.traces.append(Trace(row.id, row.fence, row.attempt, error_type, message))
+                self.end(row, outcome)
+            case Retrying(error_type=error_type, message=message, delay=delay):
+                self.traces.append(Trace(row.id, row.fence, row.attempt, error_type, message))
+                self.returns.append(GiveBack(row.id, delay, 0, 1))
+            case Snoozed(delay=delay):
+                self.returns.append(GiveBack(row.id, delay, 1, 1))
+            case Released():
+                self.returns.append(GiveBack(row.id, None, 1, 1))
+            case Lost():
+                pass
+            case _:
+                assert_never(outcome)
+
+    def rescue(self, row: Held) -> TaskStatus:
+        """Decide the move of a running row whose dispatcher died; gives where it goes.
+
+        The fence stays, so that a late success is still accepted.
+        """
+        if row.cancel_requested_at is not None:
+            self.end(row, Cancelled("request", row.cancel_reason))
+            return TaskStatus.CANCELLED
+        message = f"the dispatcher died during attempt {row.attempt}"
+        self.traces.append(Trace(row.id, row.fence, row.attempt, "Stuck", message))
+        policy = ON_STUCK[row.on_stuck]
+        if policy == "interrupt":
+            self._move(row, _INTERRUPTED, "interrupted", error=f"Stuck: {message}")
+            return TaskStatus.INTERRUPTED
+        if policy == "retry" and row.attempt < max(row.max_attempts, LEAST_STUCK_TRIES):
+            self.returns.append(GiveBack(row.id, None, 0, 0))
+            return TaskStatus.PENDING
+        self._move(row, _FAILED, "stuck", error=f"Stuck: {message}")
+        return TaskStatus.FAILED
+
+    def end(self, row: Held, outcome: Succeeded | Failed | Cancelled) -> None:
+        """Decide a move to the finished half."""
+        match outcome:
+            case Succeeded(result=result):
+                self._move(row, _SUCCEEDED, "ok", result=result)
+            case Failed(error_type=error_type, message=message, reason=reason):
+                self._move(row, _FAILED, reason, error=f"{error_type}: {message}")
+            case Cancelled(reason=reason, why=why):
+                self._move(row, _CANCELLED, reason, why=why)
+
+    def _move(
+        self,
+        row: Held,
+        status: int,
+        reason: str,
+        *,
+        result: str | None = None,
+        error: str | None = None,
+        why: str | None = None,
+    ) -> None:
+        retention = Retention.load(row.retention)
+        succeeded = status == _SUCCEEDED
+        self.endings.append(
+            Ending(
+                row.id,
+                status,
+                result,
+                error,
+                reason,
+                why,
+                retention.period_seconds,
+                retention.keeps_payload(succeeded=succeeded),
+                retention.keeps_row(succeeded=succeeded),
+            )
+        )
+
+
+def chunked(rows: Sequence[Any], weigh: Callable[[Any], int]) -> Iterator[Sequence[Any]]:
+    """Cut rows into statements' worth: at most `MOST_ROWS`, and not many more than `MOST_BYTES`."""
+    if len(rows) <= MOST_ROWS and sum(map(weigh, rows)) <= MOST_BYTES:
+        if rows:
+            yield rows
+        return
+    chunk: list[Any] = []
+    weight = 0
+    for row in rows:
+        heavy = weigh(row)
+        if chunk and (len(chunk) == MOST_ROWS or weight + heavy > MOST_BYTES):
+            yield chunk
+            chunk, weight = [], 0
+        chunk.append(row)
+        weight += heavy
+    yield chunk
+
+
+def _was_given_up(row: Row) -> bool:
+    """Tell whether a finished row was ended by a rescue or by force, not by its run."""
+    return row[2] == _INTERRUPTED or (row[2] == _FAILED and row[-2] in {"stuck", "forced"})
+
+
+def _key(one: Wanted) -> tuple[str, str | None]:
+    return one.row.alias, one.row.external_id

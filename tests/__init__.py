@@ -1,0 +1,1 @@
+"""The tests of aiotaskstore, and the command that runs them."""
