@@ -125,7 +125,7 @@ class MySQLDatabase(Database):
         self._pool_size = pool_size
         self._prepared: WeakSet[Any] = WeakSet()
         # aiomysql's pool wakes nobody when a closed connection comes back, so nobody may wait in it.
-        self._places = asyncio.Semaphore(pool_size if self.owns_pool else self._pool.maxsize)
+        self._places = asyncio.Semaphore(getattr(target, "maxsize", pool_size))
         if naming.schema:
             raise ConfigurationError("schema= is for PostgreSQL; on MySQL name the database in the URL.")
 
