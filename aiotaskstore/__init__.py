@@ -28,6 +28,7 @@ from aiotaskstore.errors import (
     UnknownAliasError,
 )
 from aiotaskstore.events import (
+    AttemptFailed,
     ClaimLost,
     DispatcherStarted,
     DispatcherStopped,
@@ -52,6 +53,7 @@ from aiotaskstore.taskstore import TaskStore
 
 __all__ = [
     "AttemptError",
+    "AttemptFailed",
     "Cancel",
     "ClaimLost",
     "ClaimLostError",

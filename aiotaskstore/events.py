@@ -43,6 +43,16 @@ class TaskStarted(TaskEvent):
 
 
 @dataclass(frozen=True, slots=True)
+class AttemptFailed(TaskEvent):
+    """An attempt ended with an error; `TaskRetried` or `TaskFinished` tells what comes of it."""
+
+    attempt: int
+    error: BaseException
+    delay: float | None
+    """Seconds until the next attempt; `None` if none follows."""
+
+
+@dataclass(frozen=True, slots=True)
 class TaskFinished(TaskEvent):
     """A task reached its end, and the outcome is stored."""
 

@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, asynccontextmanager, contextmanag
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack, overload
 from uuid import UUID
+from weakref import WeakSet
 
 from aiotaskstore.bell import Bell
 from aiotaskstore.definition import AnyDefinition, Draft, TaskDefinition
@@ -19,7 +20,7 @@ from aiotaskstore.dispatch.settings import DispatcherSettings
 from aiotaskstore.dispatch.shift import Surroundings
 from aiotaskstore.duration import Duration, seconds
 from aiotaskstore.errors import ConfigurationError, PayloadError
-from aiotaskstore.events import Event, LoopTroubled, TaskFinished, TaskRetried
+from aiotaskstore.events import AttemptFailed, Event, LoopTroubled
 from aiotaskstore.handle import TaskHandle
 from aiotaskstore.hooks import Hooks
 from aiotaskstore.ids import as_id, new_id
@@ -100,6 +101,7 @@ class TaskStore(TaskRouter):
         self._parts: Parts | None = None
         self._changing = asyncio.Lock()
         self._soon: set[asyncio.Task[Any]] = set()
+        self._dispatchers: WeakSet[Dispatcher] = WeakSet()
         self._tasks = TaskManager(self._open_parts)
         log_events(self._hooks)
         if on_error is not None:
@@ -149,10 +151,12 @@ class TaskStore(TaskRouter):
                 raise
 
     async def close(self) -> None:
-        """Write what `enqueue_soon` still holds, then disconnect; while closed, a no-op."""
+        """Stop dispatchers that still run, write what `enqueue_soon` holds, disconnect; while closed, a no-op."""
         async with self._changing:
             if self._parts is None:
                 return
+            for dispatcher in list(self._dispatchers):
+                await dispatcher.stop()
             await self.flush()
             parts, self._parts = self._parts, None
             self._hooks.spawn_with(None)
@@ -160,6 +164,7 @@ class TaskStore(TaskRouter):
                 await parts.root.stop()
             finally:
                 await parts.storage.database.close()
+        self._changing = asyncio.Lock()  # the next open may be on another loop
 
     @property
     def is_open(self) -> bool:
@@ -342,7 +347,9 @@ class TaskStore(TaskRouter):
             queues=queues, concurrency=concurrency, poll_interval=poll_interval, heartbeat=heartbeat, lease=lease,
             grace=grace, stuck_grace=stuck_grace, on_missing=on_missing, healer=healer, cleaner=cleaner, name=name,
         )  # fmt: skip
-        return Dispatcher(settings, self._surroundings)
+        dispatcher = Dispatcher(settings, self._surroundings)
+        self._dispatchers.add(dispatcher)
+        return dispatcher
 
     async def run(self, **options: Any) -> bool:
         """Open if need be and dispatch until SIGTERM or SIGINT; true if everything drained.
@@ -458,12 +465,11 @@ class TaskStore(TaskRouter):
             parts.waking.cancel_asked()
 
     def _hear_errors(self, on_error: OnError) -> None:
-        def attempt(event: TaskRetried | TaskFinished) -> Any:
-            return on_error(event.queue, event.task_id, event.error) if event.error else None
+        def hear(event: AttemptFailed | LoopTroubled) -> Any:
+            return on_error(event.queue, event.task_id, event.error)
 
-        self._hooks.on(TaskRetried, attempt)
-        self._hooks.on(TaskFinished, attempt)
-        self._hooks.on(LoopTroubled, lambda event: on_error(event.queue, event.task_id, event.error))
+        self._hooks.on(AttemptFailed, hear)
+        self._hooks.on(LoopTroubled, hear)
 
     async def _run_until_told(self, dispatcher: Dispatcher) -> bool:
         loop, told, signals = asyncio.get_running_loop(), asyncio.Event(), 0

@@ -12,7 +12,7 @@ from aiotaskstore.batching import Batcher
 from aiotaskstore.dispatch.run import Run, StopReason
 from aiotaskstore.dispatch.upkeep import Backoff
 from aiotaskstore.errors import DatabaseUnavailableError, TaskStoreError
-from aiotaskstore.events import ClaimLost, TaskFinished, TaskRetried
+from aiotaskstore.events import AttemptFailed, ClaimLost, TaskFinished, TaskRetried
 from aiotaskstore.outcome import Cancelled, Failed, Lost, Outcome, Released, Retrying, Snoozed, Succeeded
 from aiotaskstore.storage.steps import Operation, T
 from aiotaskstore.storage.tasks import MOST_ROWS, Note, Recorded
@@ -151,10 +151,24 @@ class Recorder:
     def _tell(self, item: Ended, recorded: Recorded) -> None:
         if recorded.lost and item.run.claim.id in recorded.lost:
             self._tell_lost(item)
-        elif isinstance(item.outcome, Retrying | Snoozed | Released) and item.run.claim.id not in recorded.cancelled:
+            return
+        if item.run.error is not None and item.run.claim.id not in recorded.cancelled:
+            self._tell_failed(item, item.run.error)
+        if isinstance(item.outcome, Retrying | Snoozed | Released) and item.run.claim.id not in recorded.cancelled:
             self._tell_retried(item, item.outcome)
         else:
             self._tell_finished(item, recorded)
+
+    def _tell_failed(self, item: Ended, error: BaseException) -> None:
+        match item.outcome:
+            case Retrying(delay=delay):
+                wait: float | None = delay
+            case Failed():
+                wait = None
+            case _:
+                return
+        claim = item.run.claim
+        self._shift.hooks.emit(AttemptFailed(claim.id, claim.alias, claim.queue, claim.attempt, error, wait))
 
     def _tell_finished(self, item: Ended, recorded: Recorded) -> None:
         run, hooks = item.run, self._shift.hooks

@@ -125,7 +125,7 @@ class Wakeup:
     def _tell_deafness(self) -> None:
         if self._shift.database.wakes_sleepers:
             error = TaskStoreError(
-                "Notifications do not arrive here, as behind a pooler in transaction mode: polling instead. "
+                "Notifications do not arrive here (a pooler in transaction mode, or a pool of yours): polling instead. "
                 "Give listen_url= a direct connection."
             )
             self._shift.hooks.emit(LoopTroubled("listener", error, 0))

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 
 from aiotaskstore.events import (
+    AttemptFailed,
     ClaimLost,
     DispatcherStarted,
     DispatcherStopped,
     LoopTroubled,
-    TaskFinished,
     TaskRescued,
-    TaskRetried,
 )
 from aiotaskstore.hooks import Hooks
-from aiotaskstore.task import TaskStatus
+from aiotaskstore.text import printable
 
 _log = logging.getLogger("aiotaskstore.dispatcher")
 
 
 def log_events(hooks: Hooks) -> None:
-    """Log what goes wrong and what starts and stops; a success is logged only where DEBUG is on at the time."""
-    hooks.on(TaskRetried, _retried)
+    """Log what goes wrong and what starts and stops. Successes are told by `TaskFinished`, to whoever wants them."""
+    hooks.on(AttemptFailed, _failed)
     hooks.on(ClaimLost, _lost)
     hooks.on(TaskRescued, _rescued)
     hooks.on(DispatcherStarted, _started)
@@ -30,25 +28,14 @@ def log_events(hooks: Hooks) -> None:
     hooks.on(LoopTroubled, _troubled)
 
 
-def log_finished(hooks: Hooks) -> Callable[[], None]:
-    """Log the end of every task; gives a function that ends it. Costs an event for each task."""
-    return hooks.on(TaskFinished, _finished)
-
-
-def _finished(event: TaskFinished) -> None:
-    level = logging.ERROR if event.status is TaskStatus.FAILED else logging.DEBUG
-    _log.log(
-        level, "%s %s %s (%s) after %.3f s, attempt %d", event.alias, event.task_id, event.status, event.reason,
-        event.took, event.attempt, exc_info=event.error,
-    )  # fmt: skip
-
-
-def _retried(event: TaskRetried) -> None:
-    level = logging.WARNING if event.error else logging.INFO
-    _log.log(
-        level, "%s %s will run again in %.3g s (%s), attempt %d: %s", event.alias, event.task_id, event.delay or 0,
-        event.reason, event.attempt, event.error or "",
-    )  # fmt: skip
+def _failed(event: AttemptFailed) -> None:
+    if event.delay is None:
+        _log.error("%s %s failed, attempt %d", event.alias, event.task_id, event.attempt, exc_info=event.error)
+        return
+    error = f"{type(event.error).__name__}: {printable(event.error, limit=500)}"
+    _log.warning(
+        "%s %s failed, attempt %d: %s; again in %.3g s", event.alias, event.task_id, event.attempt, error, event.delay
+    )
 
 
 def _lost(event: ClaimLost) -> None:

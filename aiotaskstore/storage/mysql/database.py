@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import ssl
+import struct
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime
@@ -346,7 +347,7 @@ def translated() -> Iterator[None]:
         raise translate(error) from error
     except (OSError, EOFError) as error:
         raise DatabaseUnavailableError(f"MySQL cannot be reached: {error or type(error).__name__}") from error
-    except (RuntimeError, AttributeError) as error:
+    except (RuntimeError, AttributeError, struct.error) as error:
         # aiomysql uses a connection that another call has just closed: no reader, no writer.
         raise DatabaseUnavailableError(f"The MySQL connection was closed: {error}") from error
 

@@ -342,24 +342,24 @@ def translated() -> Iterator[None]:
         yield
     except asyncpg.PostgresError as error:
         raise translate(error) from error
-    except (asyncpg.InterfaceError, OSError) as error:
+    except (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError) as error:
         raise DatabaseUnavailableError(f"PostgreSQL cannot be reached: {error or type(error).__name__}") from error
 
 
 def translate(error: Any) -> TaskStoreError:
     """Choose our error for one of PostgreSQL's, by its SQLSTATE."""
-    state = error.sqlstate or ""
-    if state in _RETRY_STATES:
+    code = error.sqlstate or ""
+    if code in _RETRY_STATES:
         return Conflict(f"{type(error).__name__}: {error}")
-    if state in _MISSING_STATES:
+    if code in _MISSING_STATES:
         return SchemaOutdatedError(None, LATEST)
-    if state.startswith("28"):
+    if code.startswith("28"):
         return DatabaseUnavailableError(f"PostgreSQL refused the user or password: {error}")
-    if state == "3D000":
+    if code == "3D000":
         return DatabaseUnavailableError(f"PostgreSQL has no such database: {error}. Create it first.")
-    if state in _GONE_STATES or state.startswith("08"):
+    if code in _GONE_STATES or code.startswith("08"):
         return DatabaseUnavailableError(f"PostgreSQL is not available: {error}")
-    return TaskStoreError(f"PostgreSQL refused a statement ({type(error).__name__} {state}): {error}")
+    return TaskStoreError(f"PostgreSQL refused a statement ({type(error).__name__} {code}): {error}")
 
 
 @contextmanager

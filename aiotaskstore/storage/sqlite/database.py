@@ -210,6 +210,7 @@ class SqliteDatabase(Database):
         self._line.open(self.writer)
 
     async def close(self) -> None:
+        self._line.close()
         async with self._line.alone():
             if self._memory is not None:
                 await self._memory.close()
@@ -432,6 +433,7 @@ class Line:
         self._commit = commit
         self._waiting: list[tuple[Operation[Any] | None, asyncio.Future[Any]]] = []
         self._busy = False
+        self._closed = False
         self._thread: Thread
 
     def open(self, thread: Thread) -> None:
@@ -440,10 +442,16 @@ class Line:
 
     async def enter(self, operation: Operation[T]) -> T:
         """Wait for a group to take the operation, and for its commit."""
+        if self._closed:
+            raise DatabaseUnavailableError("The store's SQLite file is closed.")
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._waiting.append((operation, future))
         self._advance()
         return await future
+
+    def close(self) -> None:
+        """Let nobody in any more."""
+        self._closed = True
 
     @asynccontextmanager
     async def alone(self) -> AsyncIterator[None]:
