@@ -5,15 +5,13 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar, Unpack, cast
-from uuid import UUID
 
 import anyio.to_thread
 
 from aiotaskstore.context import TaskContext, running_context
 from aiotaskstore.errors import ConfigurationError
-from aiotaskstore.ids import new_id
 from aiotaskstore.options import DefinitionOptions, TaskOptions, check_options
 from aiotaskstore.payload import Payload, Result
 from aiotaskstore.text import check_text
@@ -31,7 +29,7 @@ RESERVED = frozenset({"list"})
 
 @dataclass(frozen=True, slots=True)
 class Draft(Generic[R_co]):
-    """A task that could be enqueued: checked, but not stored anywhere."""
+    """A task that could be enqueued, as often as wanted: checked, but not stored anywhere."""
 
     alias: str
     payload: str
@@ -40,7 +38,6 @@ class Draft(Generic[R_co]):
     definition: TaskDefinition[..., R_co] | None = None
     unchecked: bool = False
     """Whether an alias nobody knows may be enqueued."""
-    id: UUID = field(default_factory=new_id)
 
 
 class Enqueuer(Protocol):

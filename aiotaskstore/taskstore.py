@@ -24,7 +24,7 @@ from aiotaskstore.events import AttemptFailed, Event, LoopTroubled
 from aiotaskstore.handle import TaskHandle
 from aiotaskstore.hooks import Hooks
 from aiotaskstore.ids import as_id, new_id
-from aiotaskstore.manage.enqueuing import Enqueuing, metadata
+from aiotaskstore.manage.enqueuing import Enqueuing, Ready, metadata
 from aiotaskstore.manage.parts import Joined, Joining, Parts, StoreSettings
 from aiotaskstore.manage.tasks import TaskManager
 from aiotaskstore.manage.waiting import Waiting
@@ -261,11 +261,12 @@ class TaskStore(TaskRouter):
         """Store a draft in the background. Errors go to `on_error`; it joins no transaction; `flush()` waits."""
         parts = self._open_parts()
         result = draft.definition.result if draft.definition else None
-        ready = parts.enqueuing.prepare_now(draft)
-        task = parts.root.spawn(self._store_soon(draft, ready))
+        task_id = new_id()
+        ready = parts.enqueuing.prepare_now(draft, task_id)
+        task = parts.root.spawn(self._store_soon(draft, task_id, ready))
         self._soon.add(task)
         task.add_done_callback(self._soon.discard)
-        return TaskHandle(draft.id, self._tasks, result)
+        return TaskHandle(task_id, self._tasks, result)
 
     async def flush(self) -> None:
         """Wait until everything given to `enqueue_soon` is stored, or has gone to `on_error`."""
@@ -447,13 +448,13 @@ class TaskStore(TaskRouter):
         parts = self._open_parts()
         return await parts.enqueuing.enqueue_many(list(drafts), parts.joined(connection))
 
-    async def _store_soon(self, draft: Draft[Any], ready: Any) -> None:
+    async def _store_soon(self, draft: Draft[Any], task_id: UUID, ready: Ready | None) -> None:
         parts = self._open_parts()
         try:
-            await parts.enqueuing.enqueue(ready or await parts.enqueuing.prepare(draft))
+            await parts.enqueuing.enqueue(ready or await parts.enqueuing.prepare(draft, task_id=task_id))
         except Exception as error:  # noqa: BLE001 - told to the application, which is not waiting here
             self._hooks.emit(
-                LoopTroubled(f"enqueue_soon of {draft.alias}", error, 0, draft.options.get("queue"), draft.id)
+                LoopTroubled(f"enqueue_soon of {draft.alias}", error, 0, draft.options.get("queue"), task_id)
             )
 
     def _committed(self, parts: Parts, joined: Joined) -> None:

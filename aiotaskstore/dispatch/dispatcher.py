@@ -66,7 +66,11 @@ class Dispatcher:
                 self._shift.check()
                 return
             shift = await self._open()
-            await shift.work()
+            try:
+                await shift.work()
+            except BaseException:
+                await shift.close(0)
+                raise
             self._shift = shift
 
     async def stop(self, grace: Duration | None = None) -> bool:

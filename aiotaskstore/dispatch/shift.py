@@ -118,6 +118,7 @@ class Shift:
         settings = self.settings
         self.spawn(self.wakeup.listen(), "listener")
         await self.listening.wait()
+        self.check()
         self.spawn(repeat("promoter", self.promoter.promote_once, self.promoter.rest, self.hooks), "promoter")
         self.spawn(repeat("canceller", self.canceller.cancel_once, self.canceller.rest, self.hooks), "canceller")
         if settings.heal_every is not None:

@@ -116,11 +116,10 @@ class Wakeup:
                     self.hint(frozenset())  # whatever was said while nobody listened
                     await ear.lost()
             except TaskStoreError as error:
-                self.hearing = False
-                self._shift.listening.set()
                 await backoff.wait(error)
             finally:
                 self.hearing = False
+                self._shift.listening.set()
 
     def _tell_deafness(self) -> None:
         if self._shift.database.wakes_sleepers:

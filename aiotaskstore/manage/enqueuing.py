@@ -21,6 +21,7 @@ from aiotaskstore.errors import (
     UnknownAliasError,
 )
 from aiotaskstore.events import TaskEnqueued
+from aiotaskstore.ids import new_id
 from aiotaskstore.options import DefinitionOptions, dump_metadata
 from aiotaskstore.queue import DEFAULT_QUEUE
 from aiotaskstore.storage.rows import ON_STUCK
@@ -89,19 +90,19 @@ class Enqueuing:
             group.create_task(self._plain.run(), name="aiotaskstore inserter")
             group.create_task(self._keyed.run(), name="aiotaskstore inserter of external ids")
 
-    async def prepare(self, draft: Draft[Any], joined: Joined | None = None) -> Ready:
-        """Make the row of a draft; an alias that nobody knows is an `UnknownAliasError`."""
+    async def prepare(self, draft: Draft[Any], joined: Joined | None = None, *, task_id: UUID | None = None) -> Ready:
+        """Make a row of a draft; an alias that nobody knows is an `UnknownAliasError`."""
         if draft.definition is not None:
             defaults, definition_id = draft.definition.defaults, None
         else:
             defaults, definition_id = await self._look_up(draft, joined)
-        return self._ready(draft, defaults, definition_id)
+        return self._ready(draft, defaults, definition_id, task_id or new_id())
 
-    def prepare_now(self, draft: Draft[Any]) -> Ready | None:
-        """Make the row of a draft whose definition is at hand; nothing where the database must be asked."""
+    def prepare_now(self, draft: Draft[Any], task_id: UUID) -> Ready | None:
+        """Make a row of a draft whose definition is at hand; nothing where the database must be asked."""
         if draft.definition is None:
             return None
-        return self._ready(draft, draft.definition.defaults, None)
+        return self._ready(draft, draft.definition.defaults, None, task_id)
 
     async def enqueue(self, ready: Ready, joined: Joined | None = None) -> UUID:
         """Store one row; gives its id, or the id of the task that has its external id already."""
@@ -139,7 +140,9 @@ class Enqueuing:
 
     # ── rows ──────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _ready(self, draft: Draft[Any], defaults: DefinitionOptions, definition_id: UUID | None) -> Ready:
+    def _ready(
+        self, draft: Draft[Any], defaults: DefinitionOptions, definition_id: UUID | None, task_id: UUID
+    ) -> Ready:
         """Resolve every option: the task's over the definition's over its queue's over the library's."""
         options, settings = draft.options, self._parts.settings
         queue = options.get("queue") or defaults.queue or DEFAULT_QUEUE
@@ -149,7 +152,7 @@ class Enqueuing:
         parent_id, inherited = self._inherit()
         own = options.get("metadata")
         row = NewTask(
-            id=draft.id,
+            id=task_id,
             queue=queue,
             alias=draft.alias,
             priority=options.get("priority", defaults.priority),
@@ -260,10 +263,11 @@ class Enqueuing:
         return [taken.get(one.row.id, one.row.id) for one in ready]
 
     def _operation(self, ready: Sequence[Ready]) -> Operation[dict[UUID, UUID]]:
+        tasks = self._parts.storage.tasks
         plain = [one.row for one in ready if one.row.external_id is None]
         wanted = [one.wanted for one in ready if one.row.external_id is not None]
         returning = frozenset(one.row.id for one in ready if one.returns)
-        return lambda: self._parts.storage.tasks.enqueue_mixed(plain, wanted, returning)
+        return lambda: tasks.enqueue_mixed(plain, wanted, returning)
 
     def _stored(self, ready: Sequence[Ready]) -> None:
         """Wake whoever can run what is now committed."""

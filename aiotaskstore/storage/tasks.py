@@ -172,6 +172,9 @@ class Tasks:
 
         Raises `DuplicateTaskError` for a taken one that is not among `returning`.
         """
+        if not wanted:
+            yield from self.enqueue(rows)
+            return {}
         yield BEGIN
         for chunk in chunked(rows, lambda row: len(row.payload)):
             yield from self.insert(chunk)
