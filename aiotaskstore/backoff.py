@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from aiotaskstore.duration import Duration, seconds
 from aiotaskstore.errors import ConfigurationError
@@ -11,7 +12,7 @@ from aiotaskstore.errors import ConfigurationError
 Backoff = Callable[[int, BaseException], Duration]
 """Takes the attempts made so far (1 after the first) and the error; gives the wait."""
 
-_MOST_DOUBLINGS = 64
+_MOST_NUMBERS = 64
 
 
 def constant(delay: Duration) -> Backoff:
@@ -22,6 +23,8 @@ def constant(delay: Duration) -> Backoff:
 
 def steps(sequence: Sequence[Duration], *, cycle: bool = False) -> Backoff:
     """Wait the times listed, one an attempt; after the last, keep to it or (`cycle`) begin again."""
+    if isinstance(sequence, str) or not isinstance(sequence, Iterable):
+        raise ConfigurationError(f"steps() takes a list of waits, such as steps([5, 30, 300]), not {sequence!r}.")
     waits = [seconds(step, "a backoff step") for step in sequence]
     if not waits:
         raise ConfigurationError("steps() needs at least one wait, such as steps([5, 30, 300]).")
@@ -36,11 +39,16 @@ def steps(sequence: Sequence[Duration], *, cycle: bool = False) -> Backoff:
 def exponential(base: Duration = 5, factor: float = 2, cap: Duration = 600, jitter: float = 0) -> Backoff:
     """Wait base × factor^attempt, at most `cap`; `jitter` 0.1 moves it by up to a tenth either way."""
     first, most = seconds(base, "backoff base"), seconds(cap, "backoff cap")
-    if factor < 1:
-        raise ConfigurationError(f"A backoff factor below 1 would shrink the wait, but it is {factor!r}.")
+    if not isinstance(factor, int | float) or not 1 <= factor < math.inf:
+        raise ConfigurationError(f"A backoff factor is a number of 1 or more, but it is {factor!r}.")
+    growth = float(factor)
 
     def wait(attempt: int, _error: BaseException) -> float:
-        return _spread(min(most, first * factor ** min(attempt, _MOST_DOUBLINGS)), jitter, most)
+        try:
+            grown = first * growth**attempt
+        except OverflowError:
+            grown = most if first else 0.0
+        return _spread(min(most, grown), jitter, most)
 
     _check_jitter(jitter)
     return wait
@@ -50,7 +58,7 @@ def fibonacci(unit: Duration = 60, cap: Duration = 89 * 60, jitter: float = 0) -
     """Wait `unit` × 1, 1, 2, 3, 5, 8 …, at most `cap`."""
     each, most = seconds(unit, "backoff unit"), seconds(cap, "backoff cap")
     numbers = [1, 1]
-    while len(numbers) < _MOST_DOUBLINGS:
+    while len(numbers) < _MOST_NUMBERS:
         numbers.append(numbers[-1] + numbers[-2])
 
     def wait(attempt: int, _error: BaseException) -> float:
@@ -68,7 +76,7 @@ def as_backoff(value: Backoff | Duration | None) -> Backoff | None:
 
 
 def _check_jitter(jitter: float) -> None:
-    if not 0 <= jitter <= 1:
+    if not isinstance(jitter, int | float) or not 0 <= jitter <= 1:
         raise ConfigurationError(f"backoff jitter is a share from 0 to 1, but it is {jitter!r}.")
 
 

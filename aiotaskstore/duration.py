@@ -21,7 +21,10 @@ def seconds(value: Duration, name: str, *, above_zero: bool = False) -> float:
         raise ConfigurationError(
             f"{name} must be a timedelta or a number of seconds, not {value!r} ({type(value).__name__})."
         )
-    number = value.total_seconds() if isinstance(value, timedelta) else float(value)
+    try:
+        number = value.total_seconds() if isinstance(value, timedelta) else float(value)
+    except OverflowError:  # an int that no float can hold
+        number = math.inf if value > 0 else -math.inf  # type: ignore[operator] # a timedelta does not get here
     if math.isnan(number) or number < 0 or (above_zero and number == 0):
         bound = "above zero" if above_zero else "zero or more"
         raise ConfigurationError(f"{name} must be {bound}, but it is {value!r}.")

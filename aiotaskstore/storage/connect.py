@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from aiotaskstore.errors import ConfigurationError
@@ -33,14 +35,16 @@ def connect(
     common: dict[str, Any] = {"naming": naming, "clock": clock, "deadline": deadline}
     database: Database
     if dialect == "postgresql":
-        from aiotaskstore.storage.postgresql.database import PostgresDatabase  # noqa: PLC0415
-        from aiotaskstore.storage.postgresql.tasks import PostgresTasks  # noqa: PLC0415
+        with _driver("PostgreSQL", "asyncpg", "postgres"):
+            from aiotaskstore.storage.postgresql.database import PostgresDatabase  # noqa: PLC0415
+            from aiotaskstore.storage.postgresql.tasks import PostgresTasks  # noqa: PLC0415
 
         database = PostgresDatabase(url or target, pool_size=pool_size, listen_url=_listen(listen_url), **common)
         return Storage(database, PostgresTasks(database))
     if dialect == "mysql":
-        from aiotaskstore.storage.mysql.database import MySQLDatabase  # noqa: PLC0415
-        from aiotaskstore.storage.mysql.tasks import MySQLTasks  # noqa: PLC0415
+        with _driver("MySQL and MariaDB", "aiomysql", "mysql"):
+            from aiotaskstore.storage.mysql.database import MySQLDatabase  # noqa: PLC0415
+            from aiotaskstore.storage.mysql.tasks import MySQLTasks  # noqa: PLC0415
 
         database = MySQLDatabase(url or target, pool_size=pool_size, **common)
         return Storage(database, MySQLTasks(database))
@@ -50,6 +54,17 @@ def connect(
     assert isinstance(url, DatabaseURL)  # noqa: S101 - nothing but a URL names a SQLite file
     database = SqliteDatabase(url, **common)
     return Storage(database, SqliteTasks(database))
+
+
+@contextmanager
+def _driver(database: str, driver: str, extra: str) -> Iterator[None]:
+    """Say what to install where a driver is missing."""
+    try:
+        yield
+    except ImportError as error:
+        raise ConfigurationError(
+            f"{database} needs the driver {driver}, which is not installed. Run: pip install 'aiotaskstore[{extra}]'"
+        ) from error
 
 
 def _listen(url: str | None) -> str | None:

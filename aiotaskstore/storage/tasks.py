@@ -6,15 +6,15 @@ A dialect overrides the few operations on the hot path whose steps differ; the d
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, assert_never
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 from uuid import UUID
 
 from aiotaskstore.errors import DuplicateTaskError
-from aiotaskstore.outcome import Cancelled, Failed, Lost, Outcome, Released, Retrying, Snoozed, Succeeded
-from aiotaskstore.retention import Retention
+from aiotaskstore.outcome import Cancelled, Outcome, Succeeded
 from aiotaskstore.storage.database import Conflict, fields_of
-from aiotaskstore.storage.rows import CODES, ON_STUCK, STATUSES, Beside, read_beside
-from aiotaskstore.storage.steps import BEGIN, Batch, Call, Row, Rows, Unit
+from aiotaskstore.storage.ledger import RUNNING, SUCCEEDED, Ending, GiveBack, Held, Ledger, Trace, was_given_up
+from aiotaskstore.storage.rows import STATUSES, Beside, read_beside
+from aiotaskstore.storage.steps import BEGIN, Batch, Call, Rows, Unit
 from aiotaskstore.task import Claim, NewTask, Progress, TaskStatus
 
 if TYPE_CHECKING:
@@ -25,14 +25,6 @@ MOST_ROWS = 1_000
 """Rows in one statement."""
 MOST_BYTES = 2_000_000
 """Payload or result bytes in one statement; MySQL's smallest default packet takes 16 MB, escaped."""
-LEAST_STUCK_TRIES = 3
-"""A crash is not the handler's error: a task may be claimed this often before its dispatchers' deaths fail it."""
-
-_RUNNING = CODES[TaskStatus.RUNNING]
-_SUCCEEDED = CODES[TaskStatus.SUCCEEDED]
-_CANCELLED = CODES[TaskStatus.CANCELLED]
-_FAILED = CODES[TaskStatus.FAILED]
-_INTERRUPTED = CODES[TaskStatus.INTERRUPTED]
 
 
 class Wanted(NamedTuple):
@@ -41,57 +33,6 @@ class Wanted(NamedTuple):
     row: NewTask
     live_only: bool
     """Whether a finished task may keep its row and still give the external id away."""
-
-
-class Held(NamedTuple):
-    """A locked row, as far as a decision needs it."""
-
-    id: UUID
-    fence: int
-    status: int
-    attempt: int
-    max_attempts: int
-    on_stuck: int
-    retention: str | None
-    cancel_requested_at: Any
-    cancel_reason: str | None
-    alias: str
-    external_id: str | None
-    queue: str
-
-
-class Ending(NamedTuple):
-    """A move to the finished half."""
-
-    id: UUID
-    status: int
-    result: str | None
-    error: str | None
-    reason: str
-    why: str | None
-    expires_in: float | None
-    keep_payload: bool
-    keep: bool
-
-
-class GiveBack(NamedTuple):
-    """A move from running back to where it may run again; no delay keeps its place."""
-
-    id: UUID
-    delay: float | None
-    refund: int
-    void: int
-    """1 voids the fence, so that nothing late is accepted; 0 leaves the door open for a late success."""
-
-
-class Trace(NamedTuple):
-    """The record of one attempt's error."""
-
-    task_id: UUID
-    fence: int
-    attempt: int
-    type: str
-    message: str
 
 
 class Note(NamedTuple):
@@ -253,7 +194,7 @@ class Tasks:
             row = held.get(claim.id)
             if row is None:
                 gone.append((claim, outcome))
-            elif row.fence == claim.fence and row.status == _RUNNING:
+            elif row.fence == claim.fence and row.status == RUNNING:
                 ledger.decide(row, outcome)
             elif row.fence == claim.fence and isinstance(outcome, Succeeded):
                 ledger.end(row, outcome)  # rescued, but nobody has claimed it again: a late success counts
@@ -308,7 +249,7 @@ class Tasks:
         yield BEGIN
         held = yield from self.lock([note.id for note in notes])
         ours = [
-            note for note in notes if (row := held.get(note.id)) and row.fence == note.fence and row.status == _RUNNING
+            note for note in notes if (row := held.get(note.id)) and row.fence == note.fence and row.status == RUNNING
         ]
         progress = {note.id: (note.id, *note.progress) for note in ours if note.progress}
         if progress:
@@ -335,7 +276,7 @@ class Tasks:
             row = finished.get(claim.id)
             if row is None or row[1] != claim.fence:
                 lost.add(claim.id)
-            elif isinstance(outcome, Succeeded) and _was_given_up(row):
+            elif isinstance(outcome, Succeeded) and was_given_up(row):
                 yield Call("correct_history", {"id": claim.id, "fence": claim.fence, "result": outcome.result})
             elif not again:
                 lost.add(claim.id)
@@ -385,7 +326,7 @@ class Tasks:
         ledger = Ledger()
         rescued = []
         for row in held.values():
-            if row.status == _RUNNING and row.fence == fences[row.id]:
+            if row.status == RUNNING and row.fence == fences[row.id]:
                 rescued.append(Rescue(row.id, row.alias, row.queue, ledger.rescue(row)))
         yield from self.settle(ledger, held)
         return rescued
@@ -409,7 +350,7 @@ class Tasks:
         ledger = Ledger()
         asked = []
         for row in held.values():
-            if row.status == _RUNNING and not force:
+            if row.status == RUNNING and not force:
                 asked.append(row.id)
             else:
                 ledger.end(row, Cancelled("request", row.cancel_reason or reason))
@@ -426,7 +367,7 @@ class Tasks:
         """
         yield BEGIN
         held = yield from self.lock(ids)
-        answers = {row.id: Answer(STATUSES[row.status], done=row.status != _RUNNING) for row in held.values()}
+        answers = {row.id: Answer(STATUSES[row.status], done=row.status != RUNNING) for row in held.values()}
         live = [id_ for id_, answer in answers.items() if answer.done]
         if live:
             yield from self.restart(live)
@@ -435,7 +376,7 @@ class Tasks:
         for values in rows:
             row = Held(self.database.uid(values[0]), *values[1:-2])
             payload_gone = bool(values[-1])
-            done = not payload_gone and (force or row.status != _SUCCEEDED)
+            done = not payload_gone and (force or row.status != SUCCEEDED)
             answers[row.id] = Answer(STATUSES[row.status], done, payload_gone)
             if done:
                 back.append(row)
@@ -459,7 +400,7 @@ class Tasks:
         held = yield from self.lock(ids)
         rows = yield Call("lock_finished", {"ids": sorted(set(ids) - set(held))})
         finished = [Held(self.database.uid(row[0]), *row[1:-2]) for row in rows]
-        gone = [row for row in held.values() if force or row.status != _RUNNING]
+        gone = [row for row in held.values() if force or row.status != RUNNING]
         if gone:
             yield from self.remove([row.id for row in gone])
         if finished:
@@ -538,97 +479,6 @@ class Tasks:
         return read_beside(self.database, *found)
 
 
-class Ledger:
-    """Moves decided for locked rows: the one place where outcomes become rows."""
-
-    def __init__(self) -> None:
-        self.endings: list[Ending] = []
-        self.returns: list[GiveBack] = []
-        self.traces: list[Trace] = []
-        self.cancelled: set[UUID] = set()
-        """Those that ended as cancelled although their outcome was another one."""
-
-    def decide(self, row: Held, outcome: Outcome) -> None:
-        """Decide the move of a running row whose attempt ended so."""
-        if row.cancel_requested_at is not None and not isinstance(outcome, Succeeded | Lost):
-            self.cancelled.add(row.id)
-            self.end(row, Cancelled("request", row.cancel_reason))
-            return
-        match outcome:
-            case Succeeded() | Cancelled():
-                self.end(row, outcome)
-            case Failed(error_type=error_type, message=message):
-                self.traces.append(Trace(row.id, row.fence, row.attempt, error_type, message))
-                self.end(row, outcome)
-            case Retrying(error_type=error_type, message=message, delay=delay):
-                self.traces.append(Trace(row.id, row.fence, row.attempt, error_type, message))
-                self.returns.append(GiveBack(row.id, delay, 0, 1))
-            case Snoozed(delay=delay):
-                self.returns.append(GiveBack(row.id, delay, 1, 1))
-            case Released():
-                self.returns.append(GiveBack(row.id, None, 1, 1))
-            case Lost():
-                pass
-            case _:
-                assert_never(outcome)
-
-    def rescue(self, row: Held) -> TaskStatus:
-        """Decide the move of a running row whose dispatcher died; gives where it goes.
-
-        The fence stays, so that a late success is still accepted.
-        """
-        if row.cancel_requested_at is not None:
-            self.end(row, Cancelled("request", row.cancel_reason))
-            return TaskStatus.CANCELLED
-        message = f"the dispatcher died during attempt {row.attempt}"
-        self.traces.append(Trace(row.id, row.fence, row.attempt, "Stuck", message))
-        policy = ON_STUCK[row.on_stuck]
-        if policy == "interrupt":
-            self._move(row, _INTERRUPTED, "interrupted", error=f"Stuck: {message}")
-            return TaskStatus.INTERRUPTED
-        if policy == "retry" and row.attempt < max(row.max_attempts, LEAST_STUCK_TRIES):
-            self.returns.append(GiveBack(row.id, None, 0, 0))
-            return TaskStatus.PENDING
-        self._move(row, _FAILED, "stuck", error=f"Stuck: {message}")
-        return TaskStatus.FAILED
-
-    def end(self, row: Held, outcome: Succeeded | Failed | Cancelled) -> None:
-        """Decide a move to the finished half."""
-        match outcome:
-            case Succeeded(result=result):
-                self._move(row, _SUCCEEDED, "ok", result=result)
-            case Failed(error_type=error_type, message=message, reason=reason):
-                self._move(row, _FAILED, reason, error=f"{error_type}: {message}")
-            case Cancelled(reason=reason, why=why):
-                self._move(row, _CANCELLED, reason, why=why)
-
-    def _move(
-        self,
-        row: Held,
-        status: int,
-        reason: str,
-        *,
-        result: str | None = None,
-        error: str | None = None,
-        why: str | None = None,
-    ) -> None:
-        retention = Retention.load(row.retention)
-        succeeded = status == _SUCCEEDED
-        self.endings.append(
-            Ending(
-                row.id,
-                status,
-                result,
-                error,
-                reason,
-                why,
-                retention.period_seconds,
-                retention.keeps_payload(succeeded=succeeded),
-                retention.keeps_row(succeeded=succeeded),
-            )
-        )
-
-
 def chunked(rows: Sequence[Any], weigh: Callable[[Any], int]) -> Iterator[Sequence[Any]]:
     """Cut rows into statements' worth: at most `MOST_ROWS`, and not many more than `MOST_BYTES`."""
     if len(rows) <= MOST_ROWS and sum(map(weigh, rows)) <= MOST_BYTES:
@@ -645,11 +495,6 @@ def chunked(rows: Sequence[Any], weigh: Callable[[Any], int]) -> Iterator[Sequen
         chunk.append(row)
         weight += heavy
     yield chunk
-
-
-def _was_given_up(row: Row) -> bool:
-    """Tell whether a finished row was ended by a rescue or by force, not by its run."""
-    return row[2] == _INTERRUPTED or (row[2] == _FAILED and row[-2] in {"stuck", "forced"})
 
 
 def _key(one: Wanted) -> tuple[str, str | None]:

@@ -6,45 +6,30 @@ import asyncio
 import json
 import logging
 import ssl
-import struct
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 from urllib.parse import unquote, urlsplit
-from uuid import UUID
 from weakref import WeakSet
+
+import aiomysql
 
 from aiotaskstore.errors import (
     ConfigurationError,
     DatabaseUnavailableError,
     NotInTransactionError,
-    SchemaOutdatedError,
     TaskStoreError,
 )
-from aiotaskstore.storage.database import Conflict, Database, Session, TestClock
-from aiotaskstore.storage.migrations import LATEST
+from aiotaskstore.storage.database import Database, Session, TestClock
+from aiotaskstore.storage.mysql.literals import json_value, literal
+from aiotaskstore.storage.mysql.trouble import translated
 from aiotaskstore.storage.statements import Naming, Spelling, Statement, Statements
 from aiotaskstore.storage.steps import Batch, Begin, Query, Rows, Step
 from aiotaskstore.storage.url import DatabaseURL
 
-try:
-    import aiomysql
-    from pymysql import err
-except ImportError as error:  # pragma: no cover - tested in an environment without it
-    raise ConfigurationError(
-        "MySQL and MariaDB need the driver aiomysql, which is not installed. Run: pip install 'aiotaskstore[mysql]'"
-    ) from error
-
 _sql = logging.getLogger("aiotaskstore.sql")
 
-_RETRY_CODES = {1213, 1205, 1020, 3572}
-"""Deadlock, lock wait, record changed (MariaDB's snapshot isolation), NOWAIT."""
-_REFUSED_CODES = {1044, 1045, 1698}
-_MISSING_CODES = {1146, 1054}
-_NO_DATABASE = 1049
-_GONE_CODES = {0, 1040, 1053, 1077, 1152, 1153, 1158, 1159, 1160, 1161, 1184, 1290, 1792, 1836, 1927}
-_CLIENT_CODES = range(2000, 2100)
 
 _READ_COMMITTED = "TRANSACTION ISOLATION LEVEL READ COMMITTED"
 """Leaves out most gap locks."""
@@ -223,7 +208,9 @@ class MySQLDatabase(Database):
         else:
             statement = self.statements[step.name]
         if isinstance(step, Batch):
-            return self._fill(statement, {"rows": json.dumps(step.rows, default=_json, ensure_ascii=False)}, connection)
+            return self._fill(
+                statement, {"rows": json.dumps(step.rows, default=json_value, ensure_ascii=False)}, connection
+            )
         return self._fill(statement, step.params, connection)
 
     def _fill(self, statement: Statement, params: Any, connection: Any) -> str:
@@ -293,77 +280,3 @@ def connect_options(url: DatabaseURL) -> dict[str, Any]:
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         options["ssl"] = context
     return options
-
-
-def literal(value: Any, connection: Any) -> str:
-    """Write one value as SQL."""
-    match value:
-        case None:
-            return "NULL"
-        case bool():
-            return "1" if value else "0"
-        case int():
-            return str(value)
-        case float():
-            return repr(value)
-        case UUID():
-            return f"X'{value.hex}'"
-        case bytes():
-            return f"X'{value.hex()}'"
-        case datetime():
-            return f"'{instant_text(value)}'"
-        case str():
-            escaped: str = connection.escape(value)
-            return escaped
-        case list() | tuple() | set() | frozenset():
-            return "(" + (", ".join(literal(one, connection) for one in value) or "NULL") + ")"
-        case _:
-            raise AssertionError(f"no SQL literal for {type(value).__name__}")
-
-
-def instant_text(value: datetime) -> str:
-    """Write an instant as the UTC text that DATETIME(6) takes."""
-    return value.astimezone(UTC).replace(tzinfo=None).isoformat(sep=" ", timespec="microseconds")
-
-
-def _json(value: Any) -> Any:
-    match value:
-        case UUID():
-            return value.hex
-        case bytes():
-            return value.hex()
-        case datetime():
-            return instant_text(value)
-        case _:
-            raise AssertionError(f"no JSON for {type(value).__name__}")
-
-
-@contextmanager
-def translated() -> Iterator[None]:
-    """Turn what aiomysql raises into what we raise."""
-    try:
-        yield
-    except err.MySQLError as error:
-        raise translate(error) from error
-    except (OSError, EOFError) as error:
-        raise DatabaseUnavailableError(f"MySQL cannot be reached: {error or type(error).__name__}") from error
-    except (RuntimeError, AttributeError, struct.error) as error:
-        # aiomysql uses a connection that another call has just closed: no reader, no writer.
-        raise DatabaseUnavailableError(f"The MySQL connection was closed: {error}") from error
-
-
-def translate(error: Any) -> TaskStoreError:
-    """Choose our error for one of MySQL's, by its number."""
-    code = error.args[0] if error.args and isinstance(error.args[0], int) else 0
-    text = error.args[-1] if error.args else type(error).__name__
-    if code in _RETRY_CODES:
-        return Conflict(f"{code}: {text}")
-    if code in _MISSING_CODES:
-        return SchemaOutdatedError(None, LATEST)
-    if code in _REFUSED_CODES:
-        return DatabaseUnavailableError(f"MySQL refused the user or password: {text}")
-    if code == _NO_DATABASE:
-        return DatabaseUnavailableError(f"MySQL has no such database: {text}. Create it first.")
-    if code in _GONE_CODES or code in _CLIENT_CODES:
-        return DatabaseUnavailableError(f"MySQL is not available: {text}")
-    return TaskStoreError(f"MySQL refused a statement ({code}): {text}")

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from uuid import UUID
 
+from aiotaskstore.storage.ledger import GiveBack
 from aiotaskstore.storage.steps import BEGIN, Batch, Call, Unit
-from aiotaskstore.storage.tasks import NEW_TASK, GiveBack, Tasks
+from aiotaskstore.storage.tasks import NEW_TASK, Tasks
 from aiotaskstore.task import Claim, NewTask
 
 

@@ -5,43 +5,34 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any, ClassVar
+
+import asyncpg
 
 from aiotaskstore.errors import (
     ConfigurationError,
     DatabaseUnavailableError,
     NotInTransactionError,
-    SchemaOutdatedError,
     TaskStoreError,
 )
-from aiotaskstore.storage.database import CANCEL, Conflict, Database, Ear, Hint, Session, TestClock
-from aiotaskstore.storage.migrations import LATEST
+from aiotaskstore.storage.database import CANCEL, Database, Ear, Hint, Session, TestClock
+from aiotaskstore.storage.postgresql.ear import PostgresEar
+from aiotaskstore.storage.postgresql.trouble import forgiving, translated
 from aiotaskstore.storage.statements import Naming, Spelling, Statement, Statements
 from aiotaskstore.storage.steps import Batch, Begin, Call, Query, Rows, Step, Unit
 from aiotaskstore.storage.url import DatabaseURL
 
-try:
-    import asyncpg
-except ImportError as error:  # pragma: no cover - tested in an environment without it
-    raise ConfigurationError(
-        "PostgreSQL needs the driver asyncpg, which is not installed. Run: pip install 'aiotaskstore[postgres]'"
-    ) from error
-
 _sql = logging.getLogger("aiotaskstore.sql")
 
-_RETRY_STATES = {"40001", "40P01", "55P03"}
-_GONE_STATES = {"57P01", "57P02", "57P03", "53300", "25006", "53100", "53200"}
-_MISSING_STATES = {"42P01", "42703", "3F000"}
 _CANCEL = "cancel"
 """The payload that asks for a look at cancel requests; the others are JSON lists of queues."""
 _PAYLOAD_LIMIT = 7_500
 """NOTIFY takes fewer than 8,000 bytes."""
 _SELF_TEST = 2.0
 """Seconds a notification of our own may take before we say that they do not arrive."""
-_PING = 5.0
 
 
 class Compiled:
@@ -310,62 +301,5 @@ class PostgresDatabase(Database):
         return self.clock()
 
 
-class PostgresEar(Ear):
-    """The listening connection, pinged so that a half-open one is noticed."""
-
-    def __init__(self, connection: Any) -> None:
-        self._connection = connection
-        self._gone = asyncio.Event()
-        connection.add_termination_listener(lambda _connection: self._gone.set())
-
-    async def lost(self) -> None:
-        while not self._gone.is_set():
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_PING):
-                    await self._gone.wait()
-                    return
-            try:
-                with translated():
-                    await self._connection.execute("SELECT 1")
-            except DatabaseUnavailableError:
-                return
-
-
 async def _keep_session(_connection: Any) -> None:
     """Our sessions change no settings, so giving one back needs no round trip (60-100 µs saved each)."""
-
-
-@contextmanager
-def translated() -> Iterator[None]:
-    """Turn what asyncpg raises into what we raise."""
-    try:
-        yield
-    except asyncpg.PostgresError as error:
-        raise translate(error) from error
-    except (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError) as error:
-        raise DatabaseUnavailableError(f"PostgreSQL cannot be reached: {error or type(error).__name__}") from error
-
-
-def translate(error: Any) -> TaskStoreError:
-    """Choose our error for one of PostgreSQL's, by its SQLSTATE."""
-    code = error.sqlstate or ""
-    if code in _RETRY_STATES:
-        return Conflict(f"{type(error).__name__}: {error}")
-    if code in _MISSING_STATES:
-        return SchemaOutdatedError(None, LATEST)
-    if code.startswith("28"):
-        return DatabaseUnavailableError(f"PostgreSQL refused the user or password: {error}")
-    if code == "3D000":
-        return DatabaseUnavailableError(f"PostgreSQL has no such database: {error}. Create it first.")
-    if code in _GONE_STATES or code.startswith("08"):
-        return DatabaseUnavailableError(f"PostgreSQL is not available: {error}")
-    return TaskStoreError(f"PostgreSQL refused a statement ({type(error).__name__} {code}): {error}")
-
-
-@contextmanager
-def forgiving() -> Iterator[None]:
-    """Let a connection that is gone already be gone: the error that matters is on its way."""
-    try:
-        yield
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TaskStoreError) as error:
-        _sql.debug("while giving a connection back: %s", error)

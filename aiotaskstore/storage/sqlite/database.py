@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
-import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -22,11 +20,12 @@ from aiotaskstore.errors import (
     ConfigurationError,
     DatabaseUnavailableError,
     NotInTransactionError,
-    SchemaOutdatedError,
     TaskStoreError,
 )
 from aiotaskstore.storage.database import Conflict, Database, Ear, Hint, Session, TestClock
-from aiotaskstore.storage.migrations import LATEST
+from aiotaskstore.storage.sqlite.line import Line, Thread
+from aiotaskstore.storage.sqlite.trouble import patiently, translated
+from aiotaskstore.storage.sqlite.watch import FileEar
 from aiotaskstore.storage.statements import Naming, Spelling, Statements
 from aiotaskstore.storage.steps import Batch, Begin, Operation, Query, Rows, Step, T, Unit
 from aiotaskstore.storage.url import DatabaseURL
@@ -40,29 +39,6 @@ _BUSY_SLICE_MS = 250
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NOW = "(CAST(ROUND((julianday('now') - 2440587.5) * 86400000) AS INTEGER) * 1000)"
 """Microseconds since 1970, exact to the millisecond; one value for a whole statement."""
-
-_WATCH_AWAKE, _WATCH_DROWSY, _DROWSY_AFTER = 0.005, 0.05, 5.0
-"""Seconds between looks at data_version (2.6 µs each): while things happen, and after a quiet time."""
-
-
-class Thread:
-    """One SQLite connection and the one thread that uses it."""
-
-    def __init__(self, name: str, connect: Callable[[], sqlite3.Connection]) -> None:
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix=f"aiotaskstore-{name}")
-        self._connect = connect
-        self.raw: sqlite3.Connection
-
-    async def open(self) -> None:
-        self.raw = await self.hop(self._connect)
-
-    async def close(self) -> None:
-        await self.hop(self.raw.close)
-        self._executor.shutdown(wait=False)
-
-    def hop(self, work: Callable[[], T]) -> asyncio.Future[T]:
-        """Do `work` in the thread."""
-        return asyncio.get_running_loop().run_in_executor(self._executor, work)
 
 
 class JoinedSession(Session):
@@ -132,39 +108,6 @@ class ThreadSession(Session):
                 self._writer.raw.execute(sql)
 
         await self._writer.hop(work)
-
-
-class FileEar(Ear):
-    """A thread that sees, by SQLite's own counter, that another connection has committed."""
-
-    def __init__(self, path: str, hint: Callable[[], None]) -> None:
-        self._path, self._hint = path, hint
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="aiotaskstore-watch", daemon=True)
-        self._thread.start()
-
-    async def lost(self) -> None:
-        await asyncio.Event().wait()
-
-    def close(self) -> None:
-        """Stop watching."""
-        self._stop.set()
-
-    def _watch(self) -> None:
-        connection = sqlite3.connect(self._path, isolation_level=None)
-        try:
-            connection.execute("PRAGMA query_only = 1")
-            seen, changed = None, time.monotonic()
-            while True:
-                version = connection.execute("PRAGMA data_version").fetchone()[0]
-                if version != seen:
-                    seen, changed = version, time.monotonic()
-                    self._hint()
-                awake = time.monotonic() - changed < _DROWSY_AFTER
-                if self._stop.wait(_WATCH_AWAKE if awake else _WATCH_DROWSY):
-                    return
-        finally:
-            connection.close()
 
 
 class SqliteDatabase(Database):
@@ -299,7 +242,7 @@ class SqliteDatabase(Database):
 
     def begin_immediate(self) -> None:
         """Take the file's write lock, however many processes want it; in the writer's thread."""
-        _patiently(partial(self.writer.raw.execute, "BEGIN IMMEDIATE"), self.deadline)
+        patiently(partial(self.writer.raw.execute, "BEGIN IMMEDIATE"), self.deadline)
 
     def run(self, raw: sqlite3.Connection, step: Step) -> Rows:
         """Run one step in the thread that owns `raw`; every row is read, since an open cursor blocks COMMIT."""
@@ -390,7 +333,7 @@ class SqliteDatabase(Database):
         with translated():
             raw = sqlite3.connect(self.path, isolation_level=None, check_same_thread=not self.shared_memory, timeout=0)
             try:
-                _patiently(partial(_prepare, raw, write=write), self.deadline)
+                patiently(partial(_prepare, raw, write=write), self.deadline)
             except BaseException:
                 raw.close()
                 raise
@@ -426,83 +369,6 @@ class SqliteDatabase(Database):
         return self.clock()
 
 
-class Line:
-    """Who uses the writer next: operations in groups, and now and then somebody alone."""
-
-    def __init__(self, commit: Callable[[list[Operation[Any]]], list[tuple[Any, BaseException | None]]]) -> None:
-        self._commit = commit
-        self._waiting: list[tuple[Operation[Any] | None, asyncio.Future[Any]]] = []
-        self._busy = False
-        self._closed = False
-        self._thread: Thread
-
-    def open(self, thread: Thread) -> None:
-        """Use this thread from now on."""
-        self._thread = thread
-
-    async def enter(self, operation: Operation[T]) -> T:
-        """Wait for a group to take the operation, and for its commit."""
-        if self._closed:
-            raise DatabaseUnavailableError("The store's SQLite file is closed.")
-        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._waiting.append((operation, future))
-        self._advance()
-        return await future
-
-    def close(self) -> None:
-        """Let nobody in any more."""
-        self._closed = True
-
-    @asynccontextmanager
-    async def alone(self) -> AsyncIterator[None]:
-        """Wait until nobody uses the writer, and keep it so."""
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((None, future))
-        self._advance()
-        try:
-            await future
-        except asyncio.CancelledError:
-            if not future.cancelled():
-                self._leave()
-            raise
-        try:
-            yield
-        finally:
-            self._leave()
-
-    def _advance(self) -> None:
-        self._waiting = [one for one in self._waiting if not one[1].done()]
-        if self._busy or not self._waiting:
-            return
-        self._busy = True
-        operation, future = self._waiting[0]
-        if operation is None:
-            del self._waiting[0]
-            future.set_result(None)
-            return
-        group: list[tuple[Operation[Any], asyncio.Future[Any]]] = []
-        while self._waiting and (operation := self._waiting[0][0]) is not None:
-            group.append((operation, self._waiting.pop(0)[1]))
-        done = self._thread.hop(partial(self._commit, [operation for operation, _ in group]))
-        done.add_done_callback(partial(self._answer, [future for _, future in group]))
-
-    def _answer(self, futures: list[asyncio.Future[Any]], done: asyncio.Future[Any]) -> None:
-        error = done.exception()
-        answers = done.result() if error is None else [(None, error)] * len(futures)
-        for future, (answer, failure) in zip(futures, answers, strict=True):
-            if future.done():
-                continue
-            if failure is None:
-                future.set_result(answer)
-            else:
-                future.set_exception(failure)
-        self._leave()
-
-    def _leave(self) -> None:
-        self._busy = False
-        self._advance()
-
-
 def _prepare(raw: sqlite3.Connection, *, write: bool) -> None:
     raw.execute(f"PRAGMA busy_timeout = {_BUSY_SLICE_MS}")
     raw.execute("PRAGMA foreign_keys = ON")
@@ -515,22 +381,6 @@ def _prepare(raw: sqlite3.Connection, *, write: bool) -> None:
         raw.execute("PRAGMA journal_size_limit = 67108864")
     else:
         raw.execute("PRAGMA query_only = ON")
-
-
-def _patiently(work: Callable[[], object], deadline: float) -> None:
-    """Try until the lock is free; other processes on the file hold it for milliseconds."""
-    until = time.monotonic() + deadline
-    while True:
-        try:
-            with translated():
-                work()
-        except Conflict as conflict:
-            if time.monotonic() > until:
-                raise DatabaseUnavailableError(
-                    f"Another process has held the file's lock for {deadline:g} s."
-                ) from conflict
-        else:
-            return
 
 
 def _place(value: Any, arguments: list[Any]) -> str:
@@ -550,27 +400,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, datetime):
         return (value - _EPOCH) // timedelta(microseconds=1)
     return value
-
-
-@contextmanager
-def translated() -> Iterator[None]:
-    """Turn what sqlite3 raises into what we raise."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise translate(error) from error
-
-
-def translate(error: sqlite3.Error) -> TaskStoreError:
-    """Choose our error for one of SQLite's."""
-    text = str(error)
-    name = getattr(error, "sqlite_errorname", "")
-    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-        return Conflict(f"The SQLite file is locked: {text}")
-    if "no such table" in text or "no such column" in text:
-        return SchemaOutdatedError(None, LATEST)
-    if name.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_FULL", "SQLITE_IOERR")):
-        return DatabaseUnavailableError(f"SQLite cannot use the file: {text}")
-    if name.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")):
-        return DatabaseUnavailableError(f"The file is not a healthy SQLite database: {text}")
-    return TaskStoreError(f"SQLite refused a statement ({name or type(error).__name__}): {text}")
