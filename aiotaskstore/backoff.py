@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import random
+import sys
 from collections.abc import Callable, Iterable, Sequence
 
 from aiotaskstore.duration import Duration, seconds
@@ -39,7 +39,7 @@ def steps(sequence: Sequence[Duration], *, cycle: bool = False) -> Backoff:
 def exponential(base: Duration = 5, factor: float = 2, cap: Duration = 600, jitter: float = 0) -> Backoff:
     """Wait base × factor^attempt, at most `cap`; `jitter` 0.1 moves it by up to a tenth either way."""
     first, most = seconds(base, "backoff base"), seconds(cap, "backoff cap")
-    if not isinstance(factor, int | float) or not 1 <= factor < math.inf:
+    if not isinstance(factor, int | float) or not 1 <= factor <= sys.float_info.max:
         raise ConfigurationError(f"A backoff factor is a number of 1 or more, but it is {factor!r}.")
     growth = float(factor)
 

@@ -54,7 +54,7 @@ class Claimer:
             unknown.clear()
             if every_queue and shift.settings.on_missing == "fail":
                 pending = yield from shift.storage.tasks.pending_aliases()
-                shift.aliases += [alias for alias in pending if alias not in shift.aliases]
+                shift.foreign_aliases |= set(pending) - set(shift.aliases)
             if discover:
                 queues = yield from shift.storage.tasks.pending_queues()
                 unknown.extend(queue for queue in queues if queue not in self._known)

@@ -73,8 +73,8 @@ class Shift:
         self.database = given.storage.database
         self.result_limit = given.result_limit
         self._given = given
-        self.aliases = given.registry.aliases
-        """Aliases to claim; with `on_missing="fail"` also those nobody here has a handler for."""
+        self.foreign_aliases: set[str] = set()
+        """With `on_missing="fail"`: aliases of pending tasks that nobody here has a handler for."""
         limits = {name: queue.concurrency for name, queue in given.queues.items() if queue.concurrency}
         self.slots = Slots(limits | dict(settings.queues or {}), settings.concurrency)
         self.threads = anyio.CapacityLimiter(max(1, sum((settings.queues or {"": settings.concurrency}).values())))
@@ -208,6 +208,11 @@ class Shift:
     def may_claim(self) -> bool:
         """Whether a claim made now would be ours to keep, and its outcome soon written."""
         return self.pulse.fresh and self.recorder.backlog <= MOST_UNWRITTEN
+
+    @property
+    def aliases(self) -> list[str]:
+        """Aliases to claim; a task registered after the start is one of them."""
+        return [*self._given.registry.aliases, *self.foreign_aliases]
 
     @property
     def declared_queues(self) -> Iterable[str]:

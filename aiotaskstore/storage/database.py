@@ -60,8 +60,11 @@ class Session(ABC):
         """Run one statement of a migration."""
 
 
-async def drive(unit: Unit[T], session: Session) -> T:
-    """Carry an operation through its steps; whatever stops it, also a cancellation, rolls it back."""
+async def drive(unit: Unit[T], session: Session, stepped: Callable[[], None] = lambda: None) -> T:
+    """Carry an operation through its steps; whatever stops it, also a cancellation, rolls it back.
+
+    `stepped` is called after each step.
+    """
     begun = False
     try:
         step = next(unit)
@@ -72,6 +75,7 @@ async def drive(unit: Unit[T], session: Session) -> T:
                 step = unit.send(())
             else:
                 step = unit.send(await session.run(step))
+            stepped()
     except StopIteration as stop:
         result: T = stop.value
     except BaseException:
@@ -196,7 +200,8 @@ class Database(ABC):
     async def _once(self, operation: Operation[T]) -> T:
         try:
             async with asyncio.timeout(self.deadline) as limit, self.session() as session:
-                return await drive(operation(), session)
+                loop = asyncio.get_running_loop()
+                return await drive(operation(), session, lambda: limit.reschedule(loop.time() + self.deadline))
         except TimeoutError as error:
             if not limit.expired():
                 raise

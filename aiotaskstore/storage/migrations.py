@@ -88,7 +88,8 @@ async def version(database: Database) -> int | None:
 
 def ddl(kind: str, naming: Naming) -> str:
     """Give every statement that `migrate` runs, as one text for people who run DDL themselves."""
-    parts = [_versions_table(kind, naming)]
+    parts = [f"CREATE SCHEMA IF NOT EXISTS {naming.schema};"] if naming.schema else []
+    parts.append(_versions_table(kind, naming))
     for migration in migrations(kind):
         parts.append(naming.apply(migration.sql).strip())
         parts.append(

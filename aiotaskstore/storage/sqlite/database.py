@@ -48,6 +48,9 @@ class JoinedSession(Session):
         self._database, self._connection = database, connection
 
     async def begin(self) -> None:
+        if not self._connection.in_transaction:
+            # The connection opens its transactions by itself; without one, RELEASE would commit.
+            await self._plain("BEGIN IMMEDIATE")
         await self._plain("SAVEPOINT aiotaskstore")
 
     async def commit(self) -> None:
