@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import signal
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from types import TracebackType
@@ -18,6 +17,7 @@ from aiotaskstore.definition import AnyDefinition, Draft, TaskDefinition
 from aiotaskstore.dispatch.dispatcher import Dispatcher
 from aiotaskstore.dispatch.settings import DispatcherSettings
 from aiotaskstore.dispatch.shift import Surroundings
+from aiotaskstore.dispatch.signals import run_until_told
 from aiotaskstore.duration import Duration, seconds
 from aiotaskstore.errors import ConfigurationError, PayloadError
 from aiotaskstore.events import AttemptFailed, Event, LoopTroubled
@@ -42,13 +42,13 @@ from aiotaskstore.storage.definitions import Published
 from aiotaskstore.storage.statements import DEFAULT_PREFIX, Naming
 from aiotaskstore.storage.storage import Storage
 from aiotaskstore.text import check_text
+from aiotaskstore.using import StoreOnConnection
 
 R = TypeVar("R")
 E = TypeVar("E", bound=Event)
 OnError = Callable[[str | None, UUID | None, BaseException], Any]
 
 _SQLITE_TRANSACTION, _TRANSACTION = 5.0, 30.0
-_CANCELS, _EXITS = 2, 3
 
 
 class TaskStore(TaskRouter):
@@ -255,7 +255,7 @@ class TaskStore(TaskRouter):
 
     async def enqueue_many(self, drafts: Sequence[Draft[Any]]) -> list[UUID]:
         """Store drafts in one transaction, all or nothing; gives their ids in order."""
-        return await self._enqueue_many(drafts, None)
+        return await self.enqueue_drafts(drafts, None)
 
     def enqueue_soon(self, draft: Draft[R]) -> TaskHandle[R]:
         """Store a draft in the background. Errors go to `on_error`; it joins no transaction; `flush()` waits."""
@@ -281,6 +281,11 @@ class TaskStore(TaskRouter):
         task_id = await parts.enqueuing.enqueue(ready, joined)
         return TaskHandle(task_id, self._tasks, draft.definition.result if draft.definition else None)
 
+    async def enqueue_drafts(self, drafts: Sequence[Draft[Any]], connection: Any) -> list[UUID]:
+        """Store drafts, all or nothing, on the caller's connection if one is given."""
+        parts = self._open_parts()
+        return await parts.enqueuing.enqueue_many(list(drafts), parts.joined(connection))
+
     def metadata(self, **values: Any) -> AbstractContextManager[None]:
         """Add metadata to every task enqueued inside the block; a task's own option wins over it."""
         return metadata(**values)
@@ -293,7 +298,7 @@ class TaskStore(TaskRouter):
 
     def using(self, connection: Any) -> StoreOnConnection:
         """Do what follows on the caller's connection, inside its transaction."""
-        return StoreOnConnection(self, connection)
+        return StoreOnConnection(self, TaskManager(self._open_parts, connection), connection)
 
     @contextmanager
     def joined(self, connection: Any) -> Iterator[None]:
@@ -360,7 +365,7 @@ class TaskStore(TaskRouter):
         opened = not self.is_open
         await self.open()
         try:
-            return await self._run_until_told(self.dispatcher(**options))
+            return await run_until_told(self.dispatcher(**options))
         finally:
             if opened:
                 await self.close()
@@ -444,10 +449,6 @@ class TaskStore(TaskRouter):
         ]
         await parts.storage.database.write(lambda: parts.storage.definitions.publish(records))
 
-    async def _enqueue_many(self, drafts: Sequence[Draft[Any]], connection: Any) -> list[UUID]:
-        parts = self._open_parts()
-        return await parts.enqueuing.enqueue_many(list(drafts), parts.joined(connection))
-
     async def _store_soon(self, draft: Draft[Any], task_id: UUID, ready: Ready | None) -> None:
         parts = self._open_parts()
         try:
@@ -471,58 +472,6 @@ class TaskStore(TaskRouter):
 
         self._hooks.on(AttemptFailed, hear)
         self._hooks.on(LoopTroubled, hear)
-
-    async def _run_until_told(self, dispatcher: Dispatcher) -> bool:
-        loop, told, signals = asyncio.get_running_loop(), asyncio.Event(), 0
-
-        def hear() -> None:
-            nonlocal signals
-            signals += 1
-            if signals == 1:
-                told.set()
-            elif signals == _CANCELS:
-                dispatcher.cancel_runs()
-            elif signals >= _EXITS:
-                os._exit(1)
-
-        await dispatcher.start()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, hear)
-        try:
-            await told.wait()
-            return await dispatcher.stop()
-        finally:
-            for number in (signal.SIGTERM, signal.SIGINT):
-                loop.remove_signal_handler(number)
-
-
-class StoreOnConnection:
-    """A store on the caller's connection: what is enqueued here is committed with the caller's transaction."""
-
-    def __init__(self, store: TaskStore, connection: Any) -> None:
-        self._store, self._connection = store, connection
-        self.tasks = TaskManager(store._open_parts, connection)  # noqa: SLF001 - the other half of the store
-        """The stored tasks, as this transaction sees them."""
-
-    async def enqueue(
-        self,
-        alias: str,
-        payload: Mapping[str, Any] | None = None,
-        *,
-        unchecked: bool = False,
-        **options: Unpack[TaskOptions],
-    ) -> TaskHandle[Any]:
-        """Store a task by alias in the caller's transaction."""
-        draft = self._store.draft(alias, payload, unchecked=unchecked, **options)
-        return await self._store.enqueue_draft(draft, self._connection)
-
-    async def enqueue_many(self, drafts: Sequence[Draft[Any]]) -> list[UUID]:
-        """Store drafts in the caller's transaction; gives their ids in order."""
-        return await self._store._enqueue_many(drafts, self._connection)  # noqa: SLF001 - the other half of the store
-
-    def draft(self, alias: str, payload: Mapping[str, Any] | None = None, **options: Unpack[TaskOptions]) -> Draft[Any]:
-        """Draft a task by alias."""
-        return self._store.draft(alias, payload, **options)
 
 
 def _as_queue(queue: Queue | str) -> Queue:
