@@ -28,10 +28,10 @@ async def run_until_told(dispatcher: Dispatcher) -> bool:
         elif heard >= _EXITS:
             os._exit(1)
 
-    await dispatcher.start()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, hear)
     try:
+        await dispatcher.start()
         await told.wait()
         return await dispatcher.stop()
     finally:
