@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import json
 import logging
+import math
 import re
 import sys
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from functools import cached_property
-from typing import Any, Literal, NotRequired
+from typing import Annotated, Any, NotRequired
 
-from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
+from pydantic import ConfigDict, GetCoreSchemaHandler, PydanticUserError, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError
 from typing_extensions import TypedDict
 
@@ -25,6 +27,8 @@ LARGE = 100 * 1024
 
 _log = logging.getLogger("aiotaskstore")
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+_SUSPECT = re.compile(rb"null|NaN|Infinity|[0-9]{4300}")
+"""Where a number may have been written that cannot be read back as it was."""
 _KINDS = inspect.Parameter
 
 
@@ -82,19 +86,32 @@ class Payload:
     def _adapter(self) -> TypeAdapter[Any]:
         hints = type_hints(self._handler, self._namespace, self._alias)
         fields: dict[str, Any] = {}
-        extra: Literal["forbid", "allow"] = "forbid"
+        free: FreeKeywords | None = None
         for one in self.parameters:
-            if one.kind is _KINDS.VAR_KEYWORD:
-                extra = "allow"
-                continue
             hint = hints.get(one.name, Any)
+            if one.kind is _KINDS.VAR_KEYWORD:
+                free = FreeKeywords(hint)
+                continue
             fields[one.name] = hint if one.default is _KINDS.empty else NotRequired[hint]
-        shape = TypedDict("Payload", fields)  # type: ignore[misc] # the fields are known at run time only
-        setattr(shape, "__pydantic_config__", ConfigDict(extra=extra, allow_inf_nan=False))  # noqa: B010 - mypy knows no such attribute
-        return build(shape, f'The payload of "{self._alias}"')
+        shape: Any = TypedDict("Payload", fields)  # type: ignore[misc] # the fields are known at run time only
+        shape.__pydantic_config__ = ConfigDict(extra="allow" if free else "forbid", allow_inf_nan=False)
+        return build(Annotated[shape, free] if free else shape, f'The payload of "{self._alias}"')
 
     def _misfit(self, what: str) -> PayloadError:
         return PayloadError(f'The payload of "{self._alias}" does not fit: {what}. Expected {self.signature}.')
+
+
+class FreeKeywords:
+    """Gives pydantic the type that `**kwargs` is annotated with."""
+
+    def __init__(self, hint: Any) -> None:
+        self._hint = hint
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> Any:
+        schema = handler(source)
+        shape: Any = handler.resolve_ref_schema(schema)
+        shape["extras_schema"] = handler.generate_schema(self._hint)
+        return schema
 
 
 class Result:
@@ -135,8 +152,8 @@ def dump(adapter: TypeAdapter[Any], value: Any, what: str, limit: int) -> str:
         raw = adapter.serializer.to_json(value, by_alias=True, round_trip=True, warnings=False)
     except (PydanticSerializationError, ValueError, TypeError, RecursionError) as error:
         raise PayloadError(f"{what} cannot be written as JSON: {error}. Use types that pydantic serialises.") from error
-    if b"null" in raw:  # pydantic writes NaN and infinity as null; look whether it did
-        _refuse_nan(adapter, value, what)
+    if _SUSPECT.search(raw):
+        _check_numbers(adapter, value, raw, what)
     if b"\\u0000" in raw and _NUL.search(raw):
         raise PayloadError(f"{what} contains a NUL character, which databases cannot search or compare.")
     if len(raw) > limit:
@@ -160,7 +177,7 @@ def build(type_: Any, what: str) -> TypeAdapter[Any]:
 def type_hints(handler: Callable[..., Any], namespace: Mapping[str, Any], alias: str) -> dict[str, Any]:
     """Resolve a handler's annotations, with the names of the function that it stands in."""
     try:
-        return typing.get_type_hints(handler, localns=dict(namespace), include_extras=True)
+        return typing.get_type_hints(_function_of(handler), localns=dict(namespace), include_extras=True)
     except (NameError, TypeError, SyntaxError) as error:
         raise ConfigurationError(
             f'The annotations of the handler "{alias}" cannot be resolved: {error}. '
@@ -170,23 +187,48 @@ def type_hints(handler: Callable[..., Any], namespace: Mapping[str, Any], alias:
 
 def local_names(handler: Callable[..., Any]) -> dict[str, Any]:
     """Give the local names that a nested handler's annotations may use."""
-    outer, nested, _ = getattr(handler, "__qualname__", "").rpartition(".<locals>.")
-    if not nested:
-        return {}
-    frame = sys._getframe(1)  # noqa: SLF001 - the documented way to a caller's names
+    outer, nested, _ = getattr(_function_of(handler), "__qualname__", "").rpartition(".<locals>.")
+    names: dict[str, Any] = {}
+    frame = sys._getframe(1) if nested else None  # noqa: SLF001 - the documented way to a caller's names
     while frame is not None:
-        if frame.f_code.co_qualname == outer:
-            return dict(frame.f_locals)
-        frame = typing.cast(Any, frame.f_back)
-    return {}
+        if f"{outer}.".startswith(f"{frame.f_code.co_qualname}."):
+            names = frame.f_locals | names
+        frame = frame.f_back
+    return names
 
 
-def _refuse_nan(adapter: TypeAdapter[Any], value: Any, what: str) -> None:
-    plain = adapter.serializer.to_python(value, mode="json", by_alias=True, round_trip=True, warnings=False)
+def _function_of(handler: Callable[..., Any]) -> Callable[..., Any]:
+    """Give what carries the annotations: a partial's function, a callable object's method."""
+    while isinstance(handler, functools.partial):
+        handler = handler.func
+    if inspect.isroutine(handler) or inspect.isclass(handler):
+        return handler
+    return type(handler).__call__
+
+
+def _check_numbers(adapter: TypeAdapter[Any], value: Any, raw: bytes, what: str) -> None:
+    """Refuse NaN and infinity, which pydantic writes as null, and integers that Python will not read again."""
+    constants: list[str] = []
     try:
-        json.dumps(plain, allow_nan=False)
+        plain = json.loads(raw, parse_constant=constants.append)
     except ValueError as error:
-        raise PayloadError(f"{what} contains NaN or infinity, which JSON cannot carry.") from error
+        raise PayloadError(f"{what} cannot be read back from JSON: {error}. Send such a number as text.") from error
+    given = adapter.serializer.to_python(value, by_alias=True, round_trip=True, warnings=False)
+    if constants or _lost_a_number(plain, given):
+        raise PayloadError(f"{what} contains NaN or infinity, which JSON cannot carry.")
+
+
+def _lost_a_number(plain: Any, given: Any) -> bool:
+    """Tell whether a null stands where a number was given."""
+    if plain is None:
+        return isinstance(given, float) and not math.isfinite(given)
+    if isinstance(plain, dict) and isinstance(given, Mapping):
+        return any(map(_lost_a_number, plain.values(), given.values()))
+    if isinstance(plain, list) and isinstance(given, Set):  # a copy of a set may have another order
+        return None in plain and any(_lost_a_number(None, one) for one in given)
+    if isinstance(plain, list) and isinstance(given, Iterable):
+        return any(map(_lost_a_number, plain, given))
+    return False
 
 
 def _words(error: ValidationError) -> str:

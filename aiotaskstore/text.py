@@ -19,6 +19,8 @@ def check_text(value: object, name: str, *, limit: int = NAME_LIMIT) -> str:
         raise ConfigurationError(f"{name} may have at most {limit} characters, but {value[:40]!r}… has {len(value)}.")
     if "\0" in value:
         raise ConfigurationError(f"{name} must not contain a NUL character, but {value!r} does.")
+    if value.endswith(" ") and limit <= LONG_LIMIT:
+        raise ConfigurationError(f"{name} must not end with a space, which MySQL does not see, but {value!r} does.")
     if not storable(value):
         raise ConfigurationError(f"{name} must be valid Unicode, but {value!r} has a lone surrogate.")
     return value

@@ -143,7 +143,8 @@ class Tasks:
         keys = [(one.row.alias, one.row.external_id, one.row.id) for one in ordered]
         yield Batch("insert_keys", ("alias", "external_id", "task_id"), keys)
         owners = yield from self._owners(ordered)
-        claimants = [one for one in ordered if one.live_only and owners[_key(one)] != one.row.id]
+        ours = {one.row.id for one in ordered}
+        claimants = [one for one in ordered if one.live_only and owners[_key(one)] not in ours]
         if claimants and (yield from self._take_over(claimants, owners)):
             owners = yield from self._owners(ordered)
         mine = [one.row for one in wanted if owners[_key(one)] == one.row.id]
@@ -166,14 +167,17 @@ class Tasks:
 
     def _take_over(self, claimants: Sequence[Wanted], owners: Mapping[tuple[str, str | None], UUID]) -> Unit[bool]:
         rows = yield Call("live_among", {"ids": [owners[_key(one)] for one in claimants]})
-        live = {self.database.uid(row[0]) for row in rows} | {one.row.id for one in claimants}
-        free = [one for one in claimants if owners[_key(one)] not in live]
+        live = {self.database.uid(row[0]) for row in rows}
+        free: dict[tuple[str, str | None], Wanted] = {}
+        for one in claimants:
+            if owners[_key(one)] not in live:
+                free.setdefault(_key(one), one)
         if not free:
             return False
         yield Batch(
             "take_over_keys",
             ("alias", "external_id", "task_id", "old_id"),
-            [(one.row.alias, one.row.external_id, one.row.id, owners[_key(one)]) for one in free],
+            [(*key, one.row.id, owners[key]) for key, one in free.items()],
         )
         return True
 

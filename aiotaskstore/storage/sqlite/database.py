@@ -134,7 +134,6 @@ class SqliteDatabase(Database):
         self._reader = self.writer if self.shared_memory else Thread("reader", partial(self._connect, write=False))
         self._line = Line(self._commit)
         self._memory: aiosqlite.Connection | None = None
-        self._texts: dict[str, str] = {}
 
     def load(self) -> Statements:
         return Statements(
@@ -273,16 +272,17 @@ class SqliteDatabase(Database):
 
     def bind_batch(self, step: Batch) -> tuple[str, list[tuple[Any, ...]]]:
         """Write a batch for `executemany`."""
-        sql = self._texts.get(step.name)
-        if sql is None or self.clock:
-            statement = self.statements[step.name]
-            parts = [statement.pieces[0]]
-            for name, after in zip(statement.names, statement.pieces[1:], strict=True):
-                place = f"?{step.fields.index(name) + 1}" if name in step.fields else str(_plain(self._now()))
-                parts += (place, after)
-            sql = self._texts[step.name] = "".join(parts)
+        statement = self.statements[step.name]
+        parts, places = [statement.pieces[0]], []
+        for name, after in zip(statement.names, statement.pieces[1:], strict=True):
+            if name in step.fields:
+                places.append(step.fields.index(name))
+                parts += ("?", after)
+            else:
+                parts += (str(_plain(self._now())), after)
+        sql = "".join(parts)
         _sql.debug("%s × %d", sql, len(step.rows))
-        return sql, [tuple(_plain(value) for value in row) for row in step.rows]
+        return sql, [tuple([_plain(row[place]) for place in places]) for row in step.rows]
 
     def _commit(self, operations: list[Operation[Any]]) -> list[tuple[Any, BaseException | None]]:
         """Run operations in one transaction; one that fails is undone alone. In the writer's thread."""
