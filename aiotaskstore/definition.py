@@ -170,7 +170,7 @@ class TaskDefinition(BoundTask[P, R]):
         """Call the handler with decoded arguments, as a run does."""
         given: list[Any] = [context] if self.takes_context else []
         if self.payload.positional_only:
-            given += [arguments.pop(name) for name in self.payload.positional_only if name in arguments]
+            given += [arguments.pop(name, default) for name, default in self.payload.positional_only.items()]
         if self.is_async:
             return await self.handler(*given, **arguments)
         value = await anyio.to_thread.run_sync(lambda: self.handler(*given, **arguments), limiter=limiter)

@@ -10,7 +10,7 @@ import math
 import re
 import sys
 import typing
-from collections.abc import Callable, Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from typing import Annotated, Any, NotRequired
 
@@ -47,7 +47,8 @@ class Payload:
         self._positions = tuple(
             one.name for one in self.parameters if one.kind in {_KINDS.POSITIONAL_ONLY, _KINDS.POSITIONAL_OR_KEYWORD}
         )
-        self.positional_only = tuple(one.name for one in self.parameters if one.kind is _KINDS.POSITIONAL_ONLY)
+        self.positional_only = {one.name: one.default for one in self.parameters if one.kind is _KINDS.POSITIONAL_ONLY}
+        """Their defaults, by name in order."""
         self._namespace = local_names(handler)
 
     def encode(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], limit: int) -> str:
@@ -93,8 +94,9 @@ class Payload:
                 free = FreeKeywords(hint)
                 continue
             fields[one.name] = hint if one.default is _KINDS.empty else NotRequired[hint]
-        shape: Any = TypedDict("Payload", fields)  # type: ignore[misc] # the fields are known at run time only
-        shape.__pydantic_config__ = ConfigDict(extra="allow" if free else "forbid", allow_inf_nan=False)
+        shape = TypedDict("Payload", fields)  # type: ignore[misc] # the fields are known at run time only
+        config = ConfigDict(extra="allow" if free else "forbid", allow_inf_nan=False)
+        setattr(shape, "__pydantic_config__", config)  # noqa: B010 - mypy knows no such attribute
         return build(Annotated[shape, free] if free else shape, f'The payload of "{self._alias}"')
 
     def _misfit(self, what: str) -> PayloadError:
@@ -224,7 +226,7 @@ def _lost_a_number(plain: Any, given: Any) -> bool:
         return isinstance(given, float) and not math.isfinite(given)
     if isinstance(plain, dict) and isinstance(given, Mapping):
         return any(map(_lost_a_number, plain.values(), given.values()))
-    if isinstance(plain, list) and isinstance(given, Set):  # a copy of a set may have another order
+    if isinstance(plain, list) and isinstance(given, set | frozenset):  # a copy of a set may have another order
         return None in plain and any(_lost_a_number(None, one) for one in given)
     if isinstance(plain, list) and isinstance(given, Iterable):
         return any(map(_lost_a_number, plain, given))

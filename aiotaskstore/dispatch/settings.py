@@ -21,8 +21,8 @@ CLEAN_EVERY = 60.0
 class DispatcherSettings:
     """What `store.dispatcher(…)` takes; durations in seconds."""
 
-    queues: Mapping[str, int] | None
-    """Slots by queue; `None` for every queue that has work, also ones that appear later."""
+    queues: Mapping[str, int | None] | None
+    """Slots by queue, `None` where the queue names none; or every queue that has work, also ones that appear later."""
     concurrency: int
     """Slots of a queue that names none."""
     poll_interval: float
@@ -58,8 +58,8 @@ class DispatcherSettings:
     ) -> DispatcherSettings:
         """Check and normalise; the first bad value is a `ConfigurationError`."""
         settings = DispatcherSettings(
-            queues=parse_queues(queues, check_count(concurrency, "concurrency")),
-            concurrency=concurrency,
+            queues=parse_queues(queues),
+            concurrency=check_count(concurrency, "concurrency"),
             poll_interval=seconds(poll_interval, "poll_interval", above_zero=True),
             heartbeat=seconds(heartbeat, "heartbeat", above_zero=True),
             lease=seconds(lease, "lease", above_zero=True),
@@ -80,16 +80,17 @@ class DispatcherSettings:
         return settings
 
 
-def parse_queues(queues: Any, concurrency: int) -> dict[str, int] | None:
+def parse_queues(queues: Any) -> dict[str, int | None] | None:
     """Read `queues=`: a mapping to slots, a list of names or `Queue`s, one name, or nothing for all."""
     if queues is None:
         return None
     if isinstance(queues, str | Queue):
         queues = [queues]
+    slots: dict[str, int | None]
     if isinstance(queues, Mapping):
         slots = {queue_name(name): check_count(count, f'slots of queue "{name}"') for name, count in queues.items()}
     elif isinstance(queues, Iterable):
-        slots = dict(_slots(one, concurrency) for one in queues)
+        slots = dict(map(_slots, queues))
     else:
         raise ConfigurationError(f'queues must be a mapping such as {{"emails": 20}} or a list, not {queues!r}.')
     if not slots:
@@ -97,10 +98,8 @@ def parse_queues(queues: Any, concurrency: int) -> dict[str, int] | None:
     return slots
 
 
-def _slots(one: Any, concurrency: int) -> tuple[str, int]:
-    if isinstance(one, Queue):
-        return one.name, one.concurrency or concurrency
-    return queue_name(one), concurrency
+def _slots(one: Any) -> tuple[str, int | None]:
+    return (one.name, one.concurrency) if isinstance(one, Queue) else (queue_name(one), None)
 
 
 def _period(value: bool | Duration, default: float, name: str) -> float | None:  # noqa: FBT001 - True, False or a period

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import socket
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
@@ -76,8 +77,10 @@ class Shift:
         self.foreign_aliases: set[str] = set()
         """With `on_missing="fail"`: aliases of pending tasks that nobody here has a handler for."""
         limits = {name: queue.concurrency for name, queue in given.queues.items() if queue.concurrency}
-        self.slots = Slots(limits | dict(settings.queues or {}), settings.concurrency)
-        self.threads = anyio.CapacityLimiter(max(1, sum((settings.queues or {"": settings.concurrency}).values())))
+        limits |= {name: slots for name, slots in (settings.queues or {}).items() if slots}
+        self.slots = Slots(limits, settings.concurrency)
+        # A limiter of our own, since anyio's is shared with the application; the slots are what bounds us.
+        self.threads = anyio.CapacityLimiter(math.inf)
         self.runs: dict[UUID, Run] = {}
         self.listening = asyncio.Event()
         self.wakeup = Wakeup(self)

@@ -81,8 +81,7 @@ class Wakeup:
     async def change(self) -> None:
         """Wait until something changes: a hint, a slot, an answer from the database."""
         await self._event.wait()
-        if not self.hinted:
-            self._event.clear()
+        self._event.clear()  # a hint stays in `hinted`; left set, this would not wait the next time
 
     @property
     def hinted(self) -> bool:
