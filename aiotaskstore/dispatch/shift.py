@@ -107,6 +107,7 @@ class Shift:
         await self._root.ready()
         self._root.on_cancel(self.cancel_runs)
         try:
+            await self.database.probe()
             await self._given.publish()
             await self.database.write(self._registration)
         except BaseException:

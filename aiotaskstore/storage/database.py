@@ -148,6 +148,10 @@ class Database(ABC):
     def twin(self) -> Database | None:
         """Make an unopened database of the same kind for another thread's loop; `None` where it must share."""
 
+    async def probe(self) -> None:
+        """Find out by behaviour, before the first claim, what this server really does."""
+        return
+
     async def read(self, operation: Operation[T]) -> T:
         """Run an operation that writes nothing."""
         return await self.write(operation)

@@ -25,7 +25,7 @@ from aiotaskstore.storage.database import Database, Session, TestClock
 from aiotaskstore.storage.mysql.literals import json_value, literal
 from aiotaskstore.storage.mysql.trouble import translated
 from aiotaskstore.storage.statements import Naming, Spelling, Statement, Statements
-from aiotaskstore.storage.steps import Batch, Begin, Query, Rows, Step
+from aiotaskstore.storage.steps import Batch, Begin, Call, Query, Rows, Step
 from aiotaskstore.storage.url import DatabaseURL
 
 _sql = logging.getLogger("aiotaskstore.sql")
@@ -107,6 +107,8 @@ class MySQLDatabase(Database):
         self._url = target if isinstance(target, DatabaseURL) else None
         self._given = None if self._url else target
         self.owns_pool = self._given is None
+        self.skips_locked = True
+        """Whether claims may rest on SKIP LOCKED; `probe` finds out."""
         self._pool: Any = self._given
         self._pool_size = pool_size
         self._prepared: WeakSet[Any] = WeakSet()
@@ -187,6 +189,40 @@ class MySQLDatabase(Database):
         if self._url is None:
             return None
         return MySQLDatabase(self._url, naming=self.naming, clock=self.clock, deadline=self.deadline, pool_size=1)
+
+    async def probe(self) -> None:
+        """Look whether SKIP LOCKED skips what another connection has locked.
+
+        A server may take the words and lock nothing (TiDB reports itself as MySQL 8 and does); then claims compete
+        by guarded updates instead.
+        """
+        async with self.session() as holder, self._beside() as asker:
+            await holder.begin()
+            try:
+                await holder.run(Call("probe_lock"))
+                try:
+                    self.skips_locked = not await asker.run(Call("probe_skip"))
+                except DatabaseUnavailableError:
+                    raise
+                except TaskStoreError as error:
+                    _sql.info("SKIP LOCKED is not to be had here: %s", error)
+                    self.skips_locked = False
+            finally:
+                await holder.rollback()
+
+    @asynccontextmanager
+    async def _beside(self) -> AsyncIterator[MySQLSession]:
+        """Lend a second connection, also where the pool has but one."""
+        if self._url is None:
+            async with self.session() as session:
+                yield session
+            return
+        with translated():
+            connection = await aiomysql.connect(**connect_options(self._url))
+        try:
+            yield MySQLSession(self, connection, joined=False)
+        finally:
+            connection.close()
 
     async def migrate_on(self, work: Any) -> None:
         """Every statement commits by itself here, so they are all repeatable, and a named lock keeps order."""

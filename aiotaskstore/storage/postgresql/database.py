@@ -20,7 +20,7 @@ from aiotaskstore.errors import (
 )
 from aiotaskstore.storage.database import CANCEL, Database, Ear, Hint, Session, TestClock
 from aiotaskstore.storage.postgresql.ear import PostgresEar
-from aiotaskstore.storage.postgresql.trouble import forgiving, translated
+from aiotaskstore.storage.postgresql.trouble import forgiving, gone, translated
 from aiotaskstore.storage.statements import Naming, Spelling, Statement, Statements
 from aiotaskstore.storage.steps import Batch, Begin, Call, Query, Rows, Step, Unit
 from aiotaskstore.storage.url import DatabaseURL
@@ -66,7 +66,7 @@ class PostgresSession(Session):
         await self._plain("RELEASE SAVEPOINT aiotaskstore" if self._joined else "COMMIT")
 
     async def rollback(self) -> None:
-        if self._connection.is_closed():
+        if gone(self._connection):
             return
         with forgiving():
             await self._plain("ROLLBACK TO SAVEPOINT aiotaskstore" if self._joined else "ROLLBACK")
@@ -175,7 +175,7 @@ class PostgresDatabase(Database):
             raise ConfigurationError(
                 f"This store is on PostgreSQL: .using() takes {self.joins}, not {type(connection).__name__}."
             )
-        if connection.is_closed():
+        if gone(connection):
             raise DatabaseUnavailableError("The asyncpg connection given to .using() is closed.")
         if not connection.is_in_transaction():
             raise NotInTransactionError("asyncpg", "async with connection.transaction():")
@@ -192,7 +192,7 @@ class PostgresDatabase(Database):
             try:
                 yield connection
             except BaseException:
-                if not connection.is_closed():
+                if not gone(connection):
                     with forgiving():
                         await transaction.rollback()
                 raise

@@ -52,5 +52,15 @@ def forgiving() -> Iterator[None]:
     """Let a connection that is gone already be gone: the error that matters is on its way."""
     try:
         yield
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TaskStoreError) as error:
+    except (
+        asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TaskStoreError,
+    ) as error:  # fmt: skip
         _sql.debug("while giving a connection back: %s", error)
+
+
+def gone(connection: Any) -> bool:
+    """Tell whether a connection is closed; a pool's refuses even this question once its link is lost."""
+    try:
+        return bool(connection.is_closed())
+    except asyncpg.InterfaceError:
+        return True

@@ -61,7 +61,22 @@ FOR UPDATE SKIP LOCKED
 UPDATE aiotaskstore_tasks
 SET status = 3, fence = fence + 1, attempt = attempt + 1, dispatcher_id = :dispatcher,
     started_at = :now, updated_at = :now
-WHERE id IN :ids
+WHERE id IN :ids AND status = 1
+
+-- Where SKIP LOCKED skips nothing: look without locks, take by the guard of mark_running, see what came.
+-- name: claim_candidates
+SELECT id FROM aiotaskstore_ready
+WHERE queue = :queue AND alias IN :aliases ORDER BY priority, run_at, id LIMIT :limit
+
+-- name: claimed_among
+SELECT {claim}, started_at FROM aiotaskstore_tasks
+WHERE id IN :ids AND status = 3 AND dispatcher_id = :dispatcher
+
+-- name: probe_lock
+SELECT version FROM aiotaskstore_migrations ORDER BY version FOR UPDATE
+
+-- name: probe_skip
+SELECT version FROM aiotaskstore_migrations ORDER BY version FOR UPDATE SKIP LOCKED
 
 -- name: bury
 INSERT INTO aiotaskstore_history (
