@@ -62,12 +62,12 @@ class Naming:
     schema: str | None = None
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"[a-z_][a-z0-9_]{0,29}", self.prefix):
+        if not (isinstance(self.prefix, str) and re.fullmatch(r"[a-z_][a-z0-9_]{0,29}", self.prefix)):
             raise ConfigurationError(
                 "A table prefix is lower-case letters, digits and _, at most 30, not starting with a digit; "
                 f"{self.prefix!r} is not."
             )
-        if self.schema is not None and not re.fullmatch(r"[a-z_][a-z0-9_]{0,62}", self.schema):
+        if self.schema is not None and not re.fullmatch(r"[a-z_][a-z0-9_]{0,62}", str(self.schema)):
             raise ConfigurationError(
                 f"A schema name is lower-case letters, digits and _, not starting with a digit; {self.schema!r} is not."
             )

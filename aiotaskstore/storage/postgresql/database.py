@@ -25,6 +25,7 @@ from aiotaskstore.storage.statements import Naming, Spelling, Statement, Stateme
 from aiotaskstore.storage.steps import Batch, Begin, Call, Query, Rows, Step, Unit
 from aiotaskstore.storage.url import DatabaseURL
 
+_log = logging.getLogger("aiotaskstore")
 _sql = logging.getLogger("aiotaskstore.sql")
 
 _CANCEL = "cancel"
@@ -132,19 +133,35 @@ class PostgresDatabase(Database):
             return
         try:
             with translated():
-                self._pool = await asyncpg.create_pool(
-                    self._url.text,
-                    min_size=1,
-                    max_size=self._pool_size,
-                    max_inactive_connection_lifetime=300,
-                    reset=_keep_session,
-                    server_settings={"application_name": "aiotaskstore"},
-                    timeout=10,
-                )
+                self._pool = await self._connect(self._url.text)
+                if await self._is_pooled():
+                    # The server behind may change with each transaction, and with it what is prepared.
+                    _log.info("a pooler stands before PostgreSQL: prepared statements are off")
+                    await self._pool.close()
+                    self._pool = await self._connect(self._url.text, statement_cache_size=0)
         except ValueError as error:
             raise ConfigurationError(f"The PostgreSQL URL {self._url} cannot be used: {error}") from error
         except TaskStoreError as error:
             raise type(error)(f"{error} ({self._url})") from error
+
+    async def _connect(self, dsn: str, **options: Any) -> Any:
+        return await asyncpg.create_pool(
+            dsn,
+            min_size=1,
+            max_size=self._pool_size,
+            max_inactive_connection_lifetime=300,
+            reset=_keep_session,
+            server_settings={"application_name": "aiotaskstore"},
+            timeout=10,
+            **options,
+        )
+
+    async def _is_pooled(self) -> bool:
+        """Tell whether a pooler answers for the server: it makes up the process id that a client is told."""
+        async with self._pool.acquire() as connection, connection.transaction():
+            served_by: int = await connection.fetchval("SELECT pg_backend_pid()")
+            told: int = connection.get_server_pid()
+        return served_by != told
 
     async def close(self) -> None:
         if self._given is None and self._pool is not None:
