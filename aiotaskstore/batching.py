@@ -57,10 +57,15 @@ class Batcher(Generic[Item, Answer]):
         await self._quiet.wait()
 
     async def run(self) -> None:
-        """Flush for ever."""
-        while True:
-            await self._arrived.wait()
-            await self.flush_once()
+        """Flush for ever. When it ends, nobody is left waiting: whoever still does is cancelled."""
+        try:
+            while True:
+                await self._arrived.wait()
+                await self.flush_once()
+        finally:
+            _abandon(self._waiting)
+            self._waiting = []
+            self._quiet.set()
 
     async def flush_once(self) -> None:
         """Flush what is waiting, at most one batch of it."""
@@ -69,13 +74,11 @@ class Batcher(Generic[Item, Answer]):
             self._flying = [item for item, _ in batch]
             try:
                 answers: Sequence[Answer | BaseException] = await self._flush(self._flying)
-            except asyncio.CancelledError:
-                for _, future in batch:
-                    if future is not None:
-                        future.cancel()
-                raise
             except Exception as error:  # noqa: BLE001 - handed to those who wait
                 answers = [error] * len(batch)
+            except BaseException:
+                _abandon(batch)
+                raise
             finally:
                 self._flying = []
             for (_, future), answer in zip(batch, answers, strict=True):
@@ -92,6 +95,12 @@ class Batcher(Generic[Item, Answer]):
     def _take(self) -> list[tuple[Item, asyncio.Future[Answer] | None]]:
         batch, self._waiting = self._waiting[: self._most], self._waiting[self._most :]
         return [(item, future) for item, future in batch if future is None or not future.done()]
+
+
+def _abandon(batch: Sequence[tuple[Item, asyncio.Future[Answer] | None]]) -> None:
+    for _, future in batch:
+        if future is not None:
+            future.cancel()
 
 
 def _give(future: asyncio.Future[Answer] | None, answer: Answer | BaseException) -> None:

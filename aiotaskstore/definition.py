@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar, Unpack, cast
+from weakref import ref
 
 import anyio.to_thread
 
@@ -14,7 +15,7 @@ from aiotaskstore.context import TaskContext, running_context
 from aiotaskstore.errors import ConfigurationError
 from aiotaskstore.options import DefinitionOptions, TaskOptions, check_options
 from aiotaskstore.payload import Payload, Result
-from aiotaskstore.text import check_text
+from aiotaskstore.text import check_text, printable
 
 if TYPE_CHECKING:
     from aiotaskstore.handle import TaskHandle
@@ -25,6 +26,7 @@ R_co = TypeVar("R_co", covariant=True)
 
 RESERVED = frozenset({"list"})
 """Aliases that the command line uses itself."""
+_DESCRIPTION_LIMIT = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,10 @@ class Enqueuer(Protocol):
     @property
     def payload_limit(self) -> int:
         """Bytes of JSON that a payload may have."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it can store anything now."""
 
     async def enqueue_draft(self, draft: Draft[R], connection: Any) -> TaskHandle[R]:
         """Store a draft, on the caller's connection if one is given."""
@@ -72,7 +78,7 @@ class BoundTask(Generic[P, R]):
 
     def options(self, **options: Unpack[TaskOptions]) -> BoundTask[P, R]:
         """Choose options for the tasks enqueued through what this returns."""
-        return BoundTask(self._definition, self._options | check_options(options), self._connection)
+        return BoundTask(self._definition, check_options({**self._options, **options}), self._connection)
 
     def using(self, connection: object, /) -> BoundTask[P, R]:
         """Enqueue on the caller's connection: committed with its transaction, gone with its rollback."""
@@ -117,7 +123,11 @@ class TaskDefinition(BoundTask[P, R]):
             )
         document = inspect.getdoc(handler) or ""
         self.title = check_text(title or self.alias.replace("_", " ").replace("-", " ").strip().capitalize(), "title")
-        self.description = description if description is not None else document.partition("\n\n")[0].replace("\n", " ")
+        self.description = (
+            printable(document.partition("\n\n")[0].replace("\n", " "))
+            if description is None
+            else check_text(description, "description", limit=_DESCRIPTION_LIMIT)
+        )
         self.defaults = options
         self.takes_context = _takes_context(handler, self.alias)
         self.is_async = inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(
@@ -125,13 +135,13 @@ class TaskDefinition(BoundTask[P, R]):
         )
         self.payload = Payload(handler, self.alias, skip_first=self.takes_context)
         self.result = Result(handler, self.alias)
-        self._stores: list[Enqueuer] = []
+        self._stores: list[ref[Enqueuer]] = []
         self.__doc__ = handler.__doc__
         self.__wrapped__ = handler
 
     async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the handler here and now, without any queue; a `def` handler runs in a thread."""
-        context = running_context.get() or TaskContext(None, self._stores[0] if self._stores else None)
+        context = running_context.get() or TaskContext(None, next(reversed(self._including()), None))
         given: tuple[Any, ...] = (context, *args) if self.takes_context else args
         if self.is_async:
             return cast(R, await self.handler(*given, **kwargs))
@@ -143,28 +153,37 @@ class TaskDefinition(BoundTask[P, R]):
 
     @property
     def store(self) -> Enqueuer:
-        """The store that enqueues this definition; `ConfigurationError` unless it is exactly one."""
-        if len(self._stores) == 1:
-            return self._stores[0]
-        if not self._stores:
+        """The store that enqueues this definition: the one that includes it, or the one of several that is open.
+
+        Raises `ConfigurationError` where no store includes it, or several that do are open.
+        """
+        stores = self._including()
+        if not stores:
             raise ConfigurationError(
                 f'The task "{self.alias}" is declared on a router that no store includes yet. '
                 "Call store.include(router) first."
             )
-        raise ConfigurationError(
-            f'The task "{self.alias}" is included in {len(self._stores)} stores. '
-            f'Say which: await store.enqueue("{self.alias}", {{…}}).'
-        )
+        opened = [store for store in stores if store.is_open]
+        if len(opened) > 1:
+            raise ConfigurationError(
+                f'The task "{self.alias}" is included in {len(opened)} open stores. '
+                f'Say which: await store.enqueue("{self.alias}", {{…}}).'
+            )
+        return opened[0] if opened else stores[-1]
 
     @property
     def payload_limit(self) -> int:
         """The smallest limit among the stores that include this definition, in bytes of JSON."""
-        return min((store.payload_limit for store in self._stores), default=2**31)
+        return min((store.payload_limit for store in self._including()), default=2**31)
 
     def belong_to(self, store: Enqueuer) -> None:
         """Enqueue on this store from now on."""
-        if store not in self._stores:
-            self._stores.append(store)
+        if store not in self._including():
+            self._stores.append(ref(store))
+
+    def _including(self) -> list[Enqueuer]:
+        """Give the stores that include this definition and are still in use; none is kept alive by it."""
+        return [store for one in self._stores if (store := one()) is not None]
 
     async def invoke(self, context: TaskContext, arguments: dict[str, Any], limiter: anyio.CapacityLimiter) -> Any:
         """Call the handler with decoded arguments, as a run does."""
@@ -182,11 +201,11 @@ AnyDefinition = TaskDefinition[..., Any]
 
 def check_alias(alias: str) -> str:
     """Give an alias back if one can be enqueued under it."""
-    if not alias or alias == "<lambda>":
+    if check_text(alias, "An alias") in ("", "<lambda>"):
         raise ConfigurationError("A task needs an alias: name the function, or pass alias=.")
     if fold(alias) in RESERVED:
         raise ConfigurationError(f'The alias "{alias}" is reserved for the command line; choose another one.')
-    return check_text(alias, "An alias")
+    return alias
 
 
 def fold(alias: str) -> str:
@@ -197,7 +216,13 @@ def fold(alias: str) -> str:
 def _takes_context(handler: Callable[..., Any], alias: str) -> bool:
     """Tell whether the first parameter is a TaskContext; anywhere else it is a mistake."""
     takes = False
-    for index, one in enumerate(inspect.signature(handler).parameters.values()):
+    try:
+        signature = inspect.signature(handler)
+    except (ValueError, TypeError) as error:
+        raise ConfigurationError(
+            f'The handler "{alias}" tells no signature ({error}), so its payload is unknown. Wrap it in a function.'
+        ) from error
+    for index, one in enumerate(signature.parameters.values()):
         if not _is_context(one.annotation):
             continue
         if index or one.kind not in {one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD}:

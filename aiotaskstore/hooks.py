@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextvars import Context
 from typing import Any, TypeVar
 
+from aiotaskstore.errors import ConfigurationError
 from aiotaskstore.events import Event
 
 _log = logging.getLogger("aiotaskstore")
@@ -27,11 +28,16 @@ class Hooks:
 
     def on(self, kind: type[E], listener: Callable[[E], Any]) -> Callable[[], None]:
         """Let `listener` hear events of `kind` and of its subclasses; gives a function that ends it."""
-        self._listeners.setdefault(kind, []).append(listener)
+        if not callable(listener):
+            raise ConfigurationError(f"A listener is a function of the event, not {listener!r}.")
+        self._listeners.setdefault(check_kind(kind), []).append(listener)
         self._heard.clear()
+        ended = False
 
         def end() -> None:
-            if listener in self._listeners.get(kind, ()):
+            nonlocal ended
+            if not ended:
+                ended = True
                 self._listeners[kind].remove(listener)
                 self._heard.clear()
 
@@ -72,6 +78,13 @@ class Hooks:
             _log.error("An async listener heard an event while the store was closed; it was not run")
             return
         self._spawn(_guarded(coroutine))
+
+
+def check_kind(kind: type[E]) -> type[E]:
+    """Give `kind` back if it is a class of events."""
+    if not isinstance(kind, type) or not issubclass(kind, Event):
+        raise ConfigurationError(f"{kind!r} is no kind of event; take a class such as TaskFinished.")
+    return kind
 
 
 async def _guarded(coroutine: Any) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Literal, TypedDict
 
 from aiotaskstore.backoff import Backoff, as_backoff
@@ -12,7 +12,7 @@ from aiotaskstore.duration import Duration, seconds
 from aiotaskstore.errors import ConfigurationError, PayloadError
 from aiotaskstore.payload import ANYTHING, dump
 from aiotaskstore.queue import check_count, queue_name
-from aiotaskstore.retention import Retention
+from aiotaskstore.retention import Retention, check_retention
 from aiotaskstore.text import LONG_LIMIT, check_text
 
 OnConflict = Literal["raise", "return"]
@@ -103,25 +103,21 @@ def _check_text_option(name: str, value: Any) -> Any:
 
 
 def check_instant(value: Any, name: str) -> datetime:
-    """Give `value` back if it is a datetime with a timezone."""
-    if not isinstance(value, datetime) or value.tzinfo is None:
+    """Give `value` in UTC if it is a datetime with a timezone."""
+    if not isinstance(value, datetime) or value.utcoffset() is None:
         raise ConfigurationError(
             f"{name} must be a datetime with a timezone, such as datetime.now(UTC), not {value!r}."
         )
-    return value
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise ConfigurationError(f"{name} must lie within the years 1 to 9999 in UTC, but it is {value}.") from None
 
 
 def check_priority(value: Any) -> int:
     """Give `value` back if it is a priority that every database can store."""
     if isinstance(value, bool) or not isinstance(value, int) or not -(2**31) <= value < 2**31:
         raise ConfigurationError(f"priority must be a whole number (smaller runs first), not {value!r}.")
-    return value
-
-
-def check_retention(value: Any) -> Retention:
-    """Give `value` back if it is a Retention."""
-    if not isinstance(value, Retention):
-        raise ConfigurationError(f'retention must be a Retention, such as Retention(keep="failed"), not {value!r}.')
     return value
 
 
@@ -177,13 +173,17 @@ class DefinitionOptions:
             put(self, "timeout", seconds(self.timeout, "timeout", above_zero=True))
         if self.retention is not None:
             check_retention(self.retention)
-        if self.on_stuck not in {"retry", "fail", "interrupt"}:
+        if self.on_stuck not in ("retry", "fail", "interrupt"):
             raise ConfigurationError(f"on_stuck must be retry, fail or interrupt, not {self.on_stuck!r}.")
-        if self.on_decode_error not in {"retry", "cancel", "fail"}:
+        if self.on_decode_error not in ("retry", "cancel", "fail"):
             raise ConfigurationError(f"on_decode_error must be retry, cancel or fail, not {self.on_decode_error!r}.")
         put(self, "retry_on", _check_retry_on(self.retry_on))
-        aliases = (self.former_aliases,) if isinstance(self.former_aliases, str) else tuple(self.former_aliases)
-        put(self, "former_aliases", tuple(check_text(alias, "A former alias") for alias in aliases))
+        put(self, "former_aliases", _check_former(self.former_aliases))
+        if self.external_id is not None and not callable(self.external_id):
+            raise ConfigurationError(
+                f"external_id must be a function of the arguments, not {self.external_id!r}. "
+                "For one task, choose it with .options(external_id=…)."
+            )
 
     def retries(self, error: BaseException) -> bool:
         """Tell whether an error that is no directive is worth another attempt."""
@@ -212,6 +212,15 @@ class DefinitionOptions:
         }
         retention = defaults.get("retention")
         return DefinitionOptions(**known, retention=Retention.load(retention) if retention else None)
+
+
+def _check_former(value: Any) -> tuple[str, ...]:
+    aliases = [value] if isinstance(value, str) else value
+    if not isinstance(aliases, Iterable):
+        raise ConfigurationError(f"former_aliases must be a list of names, not {value!r}.")
+    if "" in (names := tuple(check_text(alias, "A former alias") for alias in aliases)):
+        raise ConfigurationError("A former alias must not be empty.")
+    return names
 
 
 def _check_retry_on(value: Any) -> RetryOn:

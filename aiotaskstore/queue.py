@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from aiotaskstore.backoff import Backoff, as_backoff
 from aiotaskstore.duration import Duration, seconds
 from aiotaskstore.errors import ConfigurationError
-from aiotaskstore.retention import Retention
+from aiotaskstore.retention import Retention, check_retention
 from aiotaskstore.text import check_text
 
 DEFAULT_QUEUE = "default"
@@ -36,11 +36,13 @@ class Queue:
         if self.max_attempts is not None:
             check_count(self.max_attempts, "max_attempts")
         object.__setattr__(self, "backoff", as_backoff(self.backoff))
+        if self.retention is not None:
+            check_retention(self.retention)
 
 
 def queue_name(name: str | None) -> str:
     """Give the queue a caller means: nothing means the default queue."""
-    return check_text(name, "A queue name") if name else DEFAULT_QUEUE
+    return DEFAULT_QUEUE if name is None or name == "" else check_text(name, "A queue name")
 
 
 def check_count(value: object, name: str) -> int:

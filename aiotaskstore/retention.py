@@ -59,6 +59,13 @@ class Retention:
         return DEFAULT if text is None else _load(text)
 
 
+def check_retention(value: object) -> Retention:
+    """Give `value` back if it is a Retention."""
+    if not isinstance(value, Retention):
+        raise ConfigurationError(f'retention must be a Retention, such as Retention(keep="failed"), not {value!r}.')
+    return value
+
+
 @lru_cache(maxsize=256)
 def _load(text: str) -> Retention:
     keep, period, payload = json.loads(text)

@@ -46,7 +46,7 @@ MOVES: dict[TaskStatus, frozenset[TaskStatus]] = {
     TaskStatus.PENDING: _PLACED | {TaskStatus.RUNNING, TaskStatus.CANCELLED, TaskStatus.SUCCEEDED},
     TaskStatus.WAITING: _PLACED | {TaskStatus.CANCELLED, TaskStatus.SUCCEEDED},
     TaskStatus.RUNNING: _PLACED | FINISHED,
-    TaskStatus.PAUSED: _PLACED | {TaskStatus.CANCELLED},
+    TaskStatus.PAUSED: _PLACED | {TaskStatus.CANCELLED, TaskStatus.SUCCEEDED},
     # retried by an operator; failed and interrupted also by a late success
     TaskStatus.SUCCEEDED: _PLACED,
     TaskStatus.FAILED: _PLACED | {TaskStatus.SUCCEEDED},

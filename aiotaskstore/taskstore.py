@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack, overload
@@ -22,7 +22,7 @@ from aiotaskstore.duration import Duration, seconds
 from aiotaskstore.errors import ConfigurationError, PayloadError
 from aiotaskstore.events import AttemptFailed, Event, LoopTroubled
 from aiotaskstore.handle import TaskHandle
-from aiotaskstore.hooks import Hooks
+from aiotaskstore.hooks import Hooks, check_kind
 from aiotaskstore.ids import as_id, new_id
 from aiotaskstore.manage.enqueuing import Enqueuing, Ready, metadata
 from aiotaskstore.manage.parts import Joined, Joining, Parts, StoreSettings
@@ -30,10 +30,10 @@ from aiotaskstore.manage.tasks import TaskManager
 from aiotaskstore.manage.waiting import Waiting
 from aiotaskstore.manage.waking import Waking
 from aiotaskstore.observe.logs import log_events
-from aiotaskstore.options import TaskOptions, check_options, check_retention
+from aiotaskstore.options import TaskOptions, check_options
 from aiotaskstore.payload import ANYTHING, DEFAULT_LIMIT, dump
 from aiotaskstore.queue import Queue, check_count, queue_name
-from aiotaskstore.retention import Retention
+from aiotaskstore.retention import Retention, check_retention
 from aiotaskstore.roots import RootTask
 from aiotaskstore.router import TaskRouter
 from aiotaskstore.storage import migrations
@@ -83,7 +83,7 @@ class TaskStore(TaskRouter):
         self._pool_size = check_count(pool_size, "pool_size")
         self._listen_url = listen_url
         self._settings = StoreSettings(
-            queues={queue.name: queue for queue in map(_as_queue, queues)},
+            queues={queue.name: queue for queue in _as_queues(queues)},
             retention=check_retention(retention or Retention()),
             payload_limit=check_count(payload_limit, "payload_limit"),
             wait_interval=seconds(wait_interval, "wait_interval", above_zero=True),
@@ -105,6 +105,8 @@ class TaskStore(TaskRouter):
         self._tasks = TaskManager(self._open_parts)
         log_events(self._hooks)
         if on_error is not None:
+            if not callable(on_error):
+                raise ConfigurationError(f"on_error must be a function of (queue, task_id, error), not {on_error!r}.")
             self._hear_errors(on_error)
         if debug:
             logging.getLogger("aiotaskstore.sql").setLevel(logging.DEBUG)
@@ -381,6 +383,7 @@ class TaskStore(TaskRouter):
 
         A listener may be a coroutine function. One that raises is logged and changes nothing.
         """
+        check_kind(kind)
         if listener is not None:
             self._hooks.on(kind, listener)
             return listener
@@ -474,5 +477,9 @@ class TaskStore(TaskRouter):
         self._hooks.on(LoopTroubled, hear)
 
 
-def _as_queue(queue: Queue | str) -> Queue:
-    return queue if isinstance(queue, Queue) else Queue(queue)
+def _as_queues(queues: object) -> list[Queue]:
+    if isinstance(queues, str | Queue):
+        queues = [queues]
+    if not isinstance(queues, Iterable):
+        raise ConfigurationError(f'queues must be a list such as [Queue("emails", concurrency=20)], not {queues!r}.')
+    return [queue if isinstance(queue, Queue) else Queue(queue) for queue in queues]

@@ -75,7 +75,7 @@ class DispatcherSettings:
                 f"lease must fit at least two heartbeats, but it is {settings.lease:g} s and a heartbeat "
                 f"is {settings.heartbeat:g} s."
             )
-        if on_missing not in {"leave", "fail"}:
+        if on_missing not in ("leave", "fail"):
             raise ConfigurationError(f'on_missing must be "leave" or "fail", not {on_missing!r}.')
         return settings
 

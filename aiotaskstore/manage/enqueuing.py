@@ -25,7 +25,7 @@ from aiotaskstore.ids import new_id
 from aiotaskstore.options import DefinitionOptions, dump_metadata
 from aiotaskstore.queue import DEFAULT_QUEUE
 from aiotaskstore.storage.rows import ON_STUCK
-from aiotaskstore.storage.steps import Operation, T
+from aiotaskstore.storage.steps import Operation
 from aiotaskstore.storage.tasks import MOST_ROWS, Wanted
 from aiotaskstore.task import NewTask
 
@@ -133,8 +133,8 @@ class Enqueuing:
             return []
         if joined is not None:
             return await self._enqueue_joined(ready, joined)
-        operation = self._operation(ready)
-        taken = await self._write_surely(operation, [one.row.id for one in ready]) or {}
+        wanted = [one.wanted for one in ready if one.row.external_id is not None]
+        taken = await self._write_surely(self._operation(ready), [one.row.id for one in ready], wanted)
         self._stored([one for one in ready if one.row.id not in taken])
         return [taken.get(one.row.id, one.row.id) for one in ready]
 
@@ -219,10 +219,8 @@ class Enqueuing:
     async def _insert_keyed(self, ready: list[Ready]) -> list[UUID | BaseException]:
         tasks = self._parts.storage.tasks
         wanted = [one.wanted for one in ready]
-        taken = await self._write_surely(
-            lambda: tasks.enqueue_wanted(wanted), [one.row.id for one in ready], all_or_none=False
-        )
-        return [self._answer(one, (taken or {}).get(one.row.id)) for one in ready]
+        taken = await self._write_surely(lambda: tasks.enqueue_wanted(wanted), [one.row.id for one in ready], wanted)
+        return [self._answer(one, taken.get(one.row.id)) for one in ready]
 
     def _answer(self, ready: Ready, existing: UUID | None) -> UUID | BaseException:
         if existing is None:
@@ -232,24 +230,26 @@ class Enqueuing:
         return DuplicateTaskError(ready.row.alias, ready.row.external_id or "", existing)
 
     async def _write_surely(
-        self, operation: Operation[T], ids: Sequence[UUID], *, all_or_none: bool = True
-    ) -> T | None:
-        """Write rows; where a connection was lost in the COMMIT, read back whether they are there.
+        self, operation: Operation[dict[UUID, UUID] | None], ids: Sequence[UUID], wanted: Sequence[Wanted] = ()
+    ) -> dict[UUID, UUID]:
+        """Write rows in one transaction; gives the existing id for those whose external id is taken.
 
-        Gives nothing where the answer was lost but the rows are stored.
+        Where a connection was lost in the COMMIT, what became of it is read back. It may not have come about yet by
+        then; the second try waits for it, is refused as a duplicate, and what became of it is read back once more.
         """
-        parts = self._parts
+        parts, tasks = self._parts, self._parts.storage.tasks
         for attempt in range(1, _TRIES + 1):
             try:
                 if attempt > 1:
-                    stored = await parts.storage.database.write(lambda: parts.storage.tasks.stored(ids))
-                    if stored and all_or_none:
-                        return None
-                return await parts.write(operation, None)
-            except DatabaseUnavailableError:
-                if attempt == _TRIES:
+                    answer = await parts.storage.database.write(lambda: tasks.read_back(ids, wanted))
+                    if answer is not None:
+                        return answer
+                return await parts.write(operation, None) or {}
+            except TaskStoreError as error:
+                lost = isinstance(error, DatabaseUnavailableError)
+                if attempt == _TRIES or (attempt == 1 and not lost):
                     raise
-                await asyncio.sleep(0.05 * attempt)
+            await asyncio.sleep(0.05 * attempt)
         raise AssertionError("unreachable")
 
     async def _enqueue_joined(self, ready: Sequence[Ready], joined: Joined) -> list[UUID]:

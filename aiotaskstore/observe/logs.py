@@ -62,4 +62,4 @@ def _stopped(event: DispatcherStopped) -> None:
 
 
 def _troubled(event: LoopTroubled) -> None:
-    _log.warning("%s: %s; again in %.3g s", event.loop, event.error, event.retry_in)
+    _log.warning("%s: %s; again in %.3g s", event.loop, printable(event.error), event.retry_in)

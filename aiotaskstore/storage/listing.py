@@ -10,6 +10,7 @@ from uuid import UUID
 
 from aiotaskstore.errors import ConfigurationError, InvalidQueryError
 from aiotaskstore.ids import as_id
+from aiotaskstore.options import check_instant
 from aiotaskstore.storage.rows import CODES, STATUSES, task_from
 from aiotaskstore.storage.steps import Query, Unit
 from aiotaskstore.task import Task, TaskStatus
@@ -204,11 +205,10 @@ class _Parser:
         for name, (column, sign) in _BOUNDS.items():
             if name not in self.filters:
                 continue
-            value = self.filters[name]
-            if not isinstance(value, datetime) or value.tzinfo is None:
-                raise InvalidQueryError(
-                    f"{name} must be a datetime with a timezone, such as datetime.now(UTC), not {value!r}."
-                )
+            try:
+                value = check_instant(self.filters[name], name)
+            except ConfigurationError as error:
+                raise InvalidQueryError(str(error)) from None
             self._add(f"{column} {sign} :{name}", **{name: value})
             if column == "finished_at":
                 self.live = False
@@ -254,8 +254,8 @@ class _Parser:
         value = self.filters.get(name)
         if value is None:
             return None
-        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-            raise InvalidQueryError(f"{name} must be a whole number of zero or more, not {value!r}.")
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**31:
+            raise InvalidQueryError(f"{name} must be a whole number of zero or more, below 2**31, not {value!r}.")
         return value
 
 

@@ -131,9 +131,18 @@ class Tasks:
         return (yield from self._insert_wanted(wanted))
 
     def stored(self, ids: Sequence[UUID]) -> Unit[set[UUID]]:
-        """Tell which of these have a row: how an insert whose answer was lost is resolved."""
+        """Tell which of these have a row."""
         rows = yield Call("stored_among", {"ids": list(ids)})
         return {self.database.uid(row[0]) for row in rows}
+
+    def read_back(self, ids: Sequence[UUID], wanted: Sequence[Wanted]) -> Unit[dict[UUID, UUID] | None]:
+        """Tell how an insert has ended whose answer was lost: give that answer, or `None` if nothing is stored."""
+        stored = yield from self.stored(ids)
+        if not stored:
+            return None
+        missing = [one for one in wanted if one.row.id not in stored]
+        owners = (yield from self._key_owners(missing)) if missing else {}
+        return {one.row.id: owners[_key(one)] for one in missing if _key(one) in owners}
 
     def _insert_wanted(self, wanted: Sequence[Wanted]) -> Unit[dict[UUID, UUID]]:
         if not wanted:
@@ -145,41 +154,49 @@ class Tasks:
         owners = yield from self._owners(ordered)
         ours = {one.row.id for one in ordered}
         claimants = [one for one in ordered if one.live_only and owners[_key(one)] not in ours]
-        if claimants and (yield from self._take_over(claimants, owners)):
+        if claimants:
+            yield from self._take_over(claimants)
             owners = yield from self._owners(ordered)
         mine = [one.row for one in wanted if owners[_key(one)] == one.row.id]
         for chunk in chunked(mine, lambda row: len(row.payload)):
             yield from self.insert(chunk)
         return {one.row.id: owners[_key(one)] for one in wanted if owners[_key(one)] != one.row.id}
 
-    def _owners(self, wanted: Sequence[Wanted]) -> Unit[dict[tuple[str, str | None], UUID]]:
+    def _owners(
+        self, wanted: Sequence[Wanted], statement: str = "key_owners"
+    ) -> Unit[dict[tuple[str, str | None], UUID]]:
+        owners = yield from self._key_owners(wanted, statement)
+        if any(_key(one) not in owners for one in wanted):
+            raise Conflict("a task that held one of these external ids has just been deleted")
+        return owners
+
+    def _key_owners(
+        self, wanted: Sequence[Wanted], statement: str = "key_owners"
+    ) -> Unit[dict[tuple[str, str | None], UUID]]:
         rows = yield Call(
-            "key_owners",
+            statement,
             {
                 "aliases": sorted({one.row.alias for one in wanted}),
                 "external_ids": sorted({one.row.external_id or "" for one in wanted}),
             },
         )
-        owners = {(row[0], row[1]): self.database.uid(row[2]) for row in rows}
-        if any(_key(one) not in owners for one in wanted):
-            raise Conflict("a task that held one of these external ids has just been deleted")
-        return owners
+        return {(row[0], row[1]): self.database.uid(row[2]) for row in rows}
 
-    def _take_over(self, claimants: Sequence[Wanted], owners: Mapping[tuple[str, str | None], UUID]) -> Unit[bool]:
+    def _take_over(self, claimants: Sequence[Wanted]) -> Unit[None]:
+        # Locked before we look whether the owner lives, so that a retry of it waits for us, or we for that.
+        owners = yield from self._owners(claimants, "lock_keys")
         rows = yield Call("live_among", {"ids": [owners[_key(one)] for one in claimants]})
         live = {self.database.uid(row[0]) for row in rows}
         free: dict[tuple[str, str | None], Wanted] = {}
         for one in claimants:
             if owners[_key(one)] not in live:
                 free.setdefault(_key(one), one)
-        if not free:
-            return False
-        yield Batch(
-            "take_over_keys",
-            ("alias", "external_id", "task_id", "old_id"),
-            [(*key, one.row.id, owners[key]) for key, one in free.items()],
-        )
-        return True
+        if free:
+            yield Batch(
+                "take_over_keys",
+                ("alias", "external_id", "task_id", "old_id"),
+                [(*key, one.row.id, owners[key]) for key, one in free.items()],
+            )
 
     # ── running ───────────────────────────────────────────────────────────────────────────────────────────
 
@@ -425,7 +442,7 @@ class Tasks:
         if not keyed:
             return
         owners = yield Call(
-            "key_owners",
+            "lock_keys",
             {
                 "aliases": sorted({row.alias for row in keyed}),
                 "external_ids": sorted({row.external_id or "" for row in keyed}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 
@@ -15,6 +16,7 @@ _DRIVERS = {
     "mysql": {"", "aiomysql", "asyncmy"},
     "sqlite": {"", "aiosqlite"},
 }
+_SECRET = re.compile(r"(?i)([?&][^=&]*passw[^=&]*=)[^&]*")
 _EXAMPLES = "postgresql://user@host/name, mysql://user@host/name, sqlite:///tasks.db or sqlite:// (memory)"
 
 
@@ -27,9 +29,10 @@ class DatabaseURL:
     """The URL as a driver takes it, without `+driver`."""
 
     def __str__(self) -> str:
-        parts = urlsplit(self.text)
+        text = _SECRET.sub(r"\1***", self.text)
+        parts = urlsplit(text)
         if parts.password is None:
-            return self.text
+            return text
         where = parts.netloc.rpartition("@")[2]
         return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:***@{where}"))
 
@@ -38,13 +41,13 @@ class DatabaseURL:
     @property
     def path(self) -> str:
         """What SQLite opens: a file's path, or ":memory:"."""
-        path = unquote(urlsplit(self.text).path)
-        return path.removeprefix("/") or ":memory:"
+        path = self.text.partition("://")[2].partition("?")[0]  # "#" is a character like any other in a file's name
+        return unquote(path).removeprefix("/") or ":memory:"
 
     @property
     def query(self) -> dict[str, str]:
         """The options behind the question mark."""
-        return dict(parse_qsl(urlsplit(self.text).query, keep_blank_values=True))
+        return dict(parse_qsl(self.text.partition("?")[2], keep_blank_values=True))
 
 
 def parse_url(text: str) -> DatabaseURL:
@@ -59,14 +62,28 @@ def parse_url(text: str) -> DatabaseURL:
         known = ", ".join(sorted(_DRIVERS[dialect] - {""}))
         raise ConfigurationError(f'No driver "{driver}" is known for {dialect}; take one of: {known}.')
     url = f"{name if dialect != 'mysql' else 'mysql'}://{rest}"
+    where = rest.partition("?")[0].partition("/")[0]
+    if dialect == "sqlite" and where:
+        raise ConfigurationError(
+            f'A SQLite URL names no host, but this one has "{where.rpartition("@")[2]}". Write three slashes for a '
+            "relative file (sqlite:///tasks.db) and four for an absolute one (sqlite:////var/lib/tasks.db)."
+        )
+    if dialect != "sqlite":
+        _check_address(url)
+    return DatabaseURL(dialect, url)
+
+
+def _check_address(url: str) -> None:
+    """Refuse what is malformed, above all a password that ends too soon; never show any of it."""
     try:
         parts = urlsplit(url)
-        _ = parts.port
-    except ValueError as error:
-        raise ConfigurationError(f"The database URL cannot be read: {error}. Write {_EXAMPLES}.") from error
-    if dialect == "sqlite" and parts.netloc:
+        if "," not in parts.netloc:  # PostgreSQL's several hosts have a port each
+            _ = parts.port
+        readable = not parts.fragment and ("@" in parts.netloc or "@" not in url)
+    except ValueError:
+        readable = False
+    if not readable:
         raise ConfigurationError(
-            f'A SQLite URL names no host, but this one has "{parts.netloc}". Write three slashes for a relative '
-            "file (sqlite:///tasks.db) and four for an absolute one (sqlite:////var/lib/tasks.db)."
+            "The database URL cannot be read: its host or port is malformed, or its user or password holds a character "
+            f"to percent-encode (/ as %2F, # as %23, ? as %3F, @ as %40, : as %3A). Write {_EXAMPLES}."
         )
-    return DatabaseURL(dialect, url)

@@ -23,7 +23,7 @@ def literal(value: Any, connection: Any) -> str:
         case bytes():
             return f"X'{value.hex()}'"
         case datetime():
-            return f"'{instant_text(value)}'"
+            return f"TIMESTAMP'{instant_text(value)}'"
         case str():
             escaped: str = connection.escape(value)
             return escaped

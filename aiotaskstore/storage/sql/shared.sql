@@ -56,6 +56,10 @@ SELECT id FROM aiotaskstore_tasks WHERE id IN :ids UNION ALL SELECT id FROM aiot
 SELECT alias, external_id, task_id FROM aiotaskstore_task_keys
 WHERE alias IN :aliases AND external_id IN :external_ids
 
+-- name: lock_keys
+SELECT alias, external_id, task_id FROM aiotaskstore_task_keys
+WHERE alias IN :aliases AND external_id IN :external_ids ORDER BY alias, external_id FOR UPDATE
+
 -- name: drop_keys
 DELETE FROM aiotaskstore_task_keys
 WHERE alias IN :aliases AND external_id IN :external_ids AND task_id IN :ids

@@ -7,6 +7,10 @@ SELECT {held} FROM aiotaskstore_tasks WHERE id IN :ids
 -- name: lock_finished
 SELECT {held}, finish_reason, payload IS NULL FROM aiotaskstore_history WHERE id IN :ids
 
+-- name: lock_keys
+SELECT alias, external_id, task_id FROM aiotaskstore_task_keys
+WHERE alias IN :aliases AND external_id IN :external_ids
+
 -- name: lives
 SELECT 1 FROM aiotaskstore_dispatchers WHERE id = :id AND heartbeat_at >= :later(0 - lease)
 

@@ -1,0 +1,60 @@
+"""`aiotaskstore`: the group of all commands."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from aiotaskstore.cli.definitions import list_definitions
+from aiotaskstore.cli.demo import demo
+from aiotaskstore.cli.enqueue import enqueue
+from aiotaskstore.cli.exit_code import Failure, code_of
+from aiotaskstore.cli.schema import migrate
+from aiotaskstore.cli.stats import stats
+from aiotaskstore.cli.target import Target, targeted
+from aiotaskstore.cli.tasks import cancel, ls, retry, show
+from aiotaskstore.cli.worker import worker
+from aiotaskstore.errors import TaskStoreError
+
+
+class Commands(click.Group):
+    """Lists commands in the order in which one meets them, and turns our errors into sentences."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """Name the commands."""
+        return list(self.commands)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; an error of ours ends it with its exit code."""
+        try:
+            return super().invoke(ctx)
+        except TaskStoreError as error:
+            raise Failure(str(error), code_of(error)) from error
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="aiotaskstore", message="aiotaskstore %(version)s")
+@targeted
+def commands(_target: Target) -> None:
+    """A durable task queue in the database you already have.
+
+    \b
+    aiotaskstore demo                                watch it work, on a file in this folder
+    export AIOTASKSTORE_APP=myproject.tasks:store    the module and the name of your TaskStore
+    aiotaskstore worker                              run its tasks
+    aiotaskstore enqueue send_welcome '{"user_id": 42}' --wait
+    aiotaskstore ls --status failed                  then: show ID, retry ID
+
+    Data goes to stdout, talk to stderr. Exit codes: 0 done, 1 failed, 2 usage (also an unknown alias), 3 a worker's
+    grace was over and it handed tasks back, 4 not found, 75 the database cannot be reached.
+    """  # noqa: D301 - \b is click's mark for lines to be left as they are
+
+
+for command in (demo, worker, list_definitions, enqueue, ls, show, cancel, retry, stats, migrate):
+    commands.add_command(command)
+
+
+def main() -> None:
+    """Run the command line."""
+    commands(prog_name="aiotaskstore")

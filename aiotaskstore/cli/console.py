@@ -1,0 +1,187 @@
+"""Where words go: talk on stderr, data on stdout; colours and bars only for people."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
+
+import click
+
+from aiotaskstore.cli.figures import as_json, number
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.progress import Progress as RichProgress
+
+_LINE_EVERY = 1.0
+"""Seconds between lines of progress where nobody watches."""
+_BAR = 30
+_COLOURS = {"succeeded": "green", "failed": "red", "interrupted": "red", "running": "cyan", "cancelled": "yellow"}
+
+
+class Display(Protocol):
+    """Shows how far something is."""
+
+    def show(self, doing: str, done: int, total: int | None, rest: str) -> None:
+        """Show `doing`, then `done` of `total`, then the rest of the line."""
+
+
+class Console:
+    """What a command says and what it prints."""
+
+    def __init__(self, *, prints_json: bool = False) -> None:
+        self.prints_json = prints_json
+        self._say: Callable[[str], None] = _to_stderr
+
+    def say(self, text: str = "") -> None:
+        """Tell the person something; never part of the data."""
+        self._say(text)
+
+    def print(self, text: str = "") -> None:
+        """Print a line of data."""
+        click.echo(text)
+
+    def json(self, value: Any) -> None:
+        """Print a value as JSON: an object, or a list with an item a line."""
+        click.echo(as_json(value))
+
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[str] = ()) -> None:
+        """Print rows under their columns; `right` names the columns that hold numbers.
+
+        On a terminal the widest column gives way so that lines fit; in a pipe nothing is cut.
+        """
+        widths = [max(len(column), *(len(row[at]) for row in rows)) for at, column in enumerate(columns)]
+        if sys.stdout.isatty():
+            spare = shutil.get_terminal_size().columns - sum(widths) - 2 * (len(widths) - 1)
+            widest = _widest_text(columns, widths)
+            widths[widest] = max(12, widths[widest] + min(0, spare))
+
+        def line(cells: Sequence[str]) -> str:
+            placed = []
+            for column, cell, width in zip(columns, cells, widths, strict=True):
+                text = cell if len(cell) <= width else "…" + cell[len(cell) - width + 1 :]
+                padded = text.rjust(width) if column in right else text.ljust(width)
+                placed.append(click.style(padded, fg=_COLOURS[cell]) if cell in _COLOURS else padded)
+            return "  ".join(placed).rstrip()
+
+        click.echo(_styled(line([column.upper() for column in columns]), dim=True))
+        for row in rows:
+            click.echo(_styled(line(row)))
+
+    @contextmanager
+    def display(self, noun: str) -> Iterator[Display]:
+        """Show progress on stderr while the block runs; what is said meanwhile stands above it."""
+        if sys.stderr.isatty() and importlib.util.find_spec("rich") and os.environ.get("TERM") != "dumb":
+            with _rich_display(noun) as (display, say):
+                yield from self._saying(say, display)
+        elif sys.stderr.isatty():
+            display = OneLine(noun, sys.stderr)
+            yield from self._saying(display.say, display)
+            display.end()
+        else:
+            yield ManyLines(noun, self.say)
+
+    def _saying(self, say: Callable[[str], None], display: Display) -> Iterator[Display]:
+        before, self._say = self._say, say
+        try:
+            yield display
+        finally:
+            self._say = before
+
+
+class ManyLines:
+    """Progress for a log file: a line when what is done changes, and now and then in between."""
+
+    def __init__(self, noun: str, say: Callable[[str], None]) -> None:
+        self._noun, self._say = noun, say
+        self._doing, self._at, self._last = "", 0.0, ""
+
+    def show(self, doing: str, done: int, total: int | None, rest: str) -> None:
+        """Say it, unless something like it was said just now."""
+        now = time.monotonic()
+        line = f"{doing}: {_how_far(done, total, self._noun)}{' · ' if rest else ''}{rest}"
+        if (doing == self._doing and now - self._at < _LINE_EVERY) or line == self._last:
+            return
+        self._doing, self._at, self._last = doing, now, line
+        self._say(line)
+
+
+class OneLine:
+    """Progress on a terminal without rich: one line, written over and over."""
+
+    def __init__(self, noun: str, stream: TextIO) -> None:
+        self._noun, self._stream, self._line = noun, stream, ""
+
+    def show(self, doing: str, done: int, total: int | None, rest: str) -> None:
+        """Write it over what was there."""
+        filled = int(_BAR * done / total) if total else 0
+        bar = "█" * filled + "░" * (_BAR - filled)
+        line = f"{doing} {bar} {_how_far(done, total, self._noun)}{' · ' if rest else ''}{rest}"
+        self._line = line[: shutil.get_terminal_size().columns - 1]
+        self._stream.write(f"\r\x1b[K{self._line}")
+        self._stream.flush()
+
+    def say(self, text: str) -> None:
+        """Say something above the line."""
+        self._stream.write(f"\r\x1b[K{text}\n{self._line}")
+        self._stream.flush()
+
+    def end(self) -> None:
+        """Leave nothing behind."""
+        self._stream.write("\r\x1b[K")
+        self._stream.flush()
+
+
+@contextmanager
+def _rich_display(noun: str) -> Iterator[tuple[Display, Callable[[str], None]]]:
+    from rich.console import Console as RichConsole
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+    from rich.text import Text
+
+    console = RichConsole(stderr=True, highlight=False)
+    columns = (
+        SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=_BAR), TextColumn("{task.fields[rest]}"),
+    )  # fmt: skip
+    progress = Progress(*columns, console=console, transient=True, refresh_per_second=12)
+    bar = progress.add_task("", total=None, rest="")
+
+    def say(text: str) -> None:
+        line: RenderableType = Text(text)
+        console.print(line, soft_wrap=True)
+
+    with progress:
+        console.show_cursor(show=True)  # a kill -9 could not bring it back
+        yield _Rich(progress, bar, noun), say
+
+
+class _Rich:
+    def __init__(self, progress: RichProgress, bar: Any, noun: str) -> None:
+        self._progress, self._bar, self._noun = progress, bar, noun
+
+    def show(self, doing: str, done: int, total: int | None, rest: str) -> None:
+        line = f"{_how_far(done, total, self._noun)}{' · ' if rest else ''}{rest}"
+        self._progress.update(self._bar, description=doing, completed=done, total=total, rest=line)
+
+
+def _how_far(done: int, total: int | None, noun: str) -> str:
+    return f"{number(done)} {noun}" if total is None else f"{number(done)} of {number(total)} {noun}"
+
+
+def _to_stderr(text: str) -> None:
+    click.echo(text, err=True)
+
+
+def _styled(line: str, **style: Any) -> str:
+    """Style a line, unless the person asked for no colours (https://no-color.org)."""
+    return click.unstyle(line) if os.environ.get("NO_COLOR") else click.style(line, **style) if style else line
+
+
+def _widest_text(columns: Sequence[str], widths: Sequence[int]) -> int:
+    """Choose the column that gives way: the widest but the id, which people copy."""
+    return max(range(len(columns)), key=lambda at: 0 if columns[at] == "id" else widths[at])

@@ -1,0 +1,44 @@
+"""`list`: the tasks that an app has registered."""
+
+from __future__ import annotations
+
+import click
+
+from aiotaskstore.cli.target import Target, targeted
+from aiotaskstore.definition import AnyDefinition
+from aiotaskstore.queue import DEFAULT_QUEUE
+
+
+@click.command("list")
+@targeted
+def list_definitions(target: Target) -> None:
+    """List the tasks that an app has registered; needs no database.
+
+    \b
+    aiotaskstore list --app myproject.tasks:store
+    """  # noqa: D301
+    console = target.console
+    definitions = target.app_store().handlers
+    if target.prints_json:
+        console.json([_described(one) for one in definitions])
+        return
+    if not definitions:
+        console.say(
+            f"{target.app} has no tasks. Decorate a function with @store.task, and import the module that does it "
+            "where the store is made."
+        )
+        return
+    rows = [
+        [one.alias, one.defaults.queue or DEFAULT_QUEUE, one.payload.signature, one.description] for one in definitions
+    ]
+    console.table(["alias", "queue", "payload", "description"], rows)
+
+
+def _described(one: AnyDefinition) -> dict[str, object]:
+    return {
+        "alias": one.alias,
+        "title": one.title,
+        "description": one.description,
+        "queue": one.defaults.queue or DEFAULT_QUEUE,
+        "payload": str(one.payload.signature),
+    }

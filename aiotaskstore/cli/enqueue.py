@@ -1,0 +1,83 @@
+"""`enqueue`: store a task, and perhaps wait for its end."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from aiotaskstore.cli.console import Console
+from aiotaskstore.cli.exit_code import ExitCode
+from aiotaskstore.cli.option import duration_of
+from aiotaskstore.cli.target import Target, run_with, targeted
+from aiotaskstore.options import TaskOptions
+from aiotaskstore.task import Task, TaskStatus
+from aiotaskstore.taskstore import TaskStore
+
+
+@click.command()
+@click.argument("alias")
+@click.argument("payload", metavar="[JSON]", required=False)
+@click.option(
+    "--delay", callback=duration_of, metavar="5m", help="Not before this long from now: 90, 250ms, 5m, 1h30m, 2d."
+)
+@click.option("--wait", "waits", is_flag=True, help="Wait for the end and print the result; exit with 1 if it fails.")
+@targeted
+def enqueue(target: Target, alias: str, payload: str | None, *, delay: float | None, waits: bool) -> None:
+    """Store a task and print its id. JSON is an object: the arguments by name.
+
+    With --app the payload is checked against the handler's signature; with only --url the alias must be one that a
+    worker has published.
+
+    \b
+    aiotaskstore enqueue send_welcome '{"user_id": 42, "locale": "bg"}'
+    aiotaskstore enqueue send_digest --delay 1h30m
+    aiotaskstore enqueue resize '{"path": "a.png"}' --wait
+    """  # noqa: D301
+    arguments = _arguments(payload)
+    options: TaskOptions = {} if delay is None else {"delay": delay}
+    console = target.console
+
+    async def work(store: TaskStore) -> Task | None:
+        handle = await store.enqueue(alias, arguments, **options)
+        if not waits:
+            _tell_id(console, str(handle.id), alias)
+            return None
+        console.say(f"Stored {handle.id}; waiting for a worker to run it. Ctrl-C ends the waiting, not the task.")
+        return await handle.wait()
+
+    task = run_with(target.enqueuing_store(), work)
+    if task is not None:
+        _tell_end(console, task)
+
+
+def _arguments(text: str | None) -> dict[str, Any]:
+    if text is None:
+        return {}
+    example = """Write an object, in single quotes for the shell: '{"user_id": 42}'."""
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise click.BadParameter(f"It is no JSON: {error}. {example}", param_hint="JSON") from error
+    if not isinstance(value, dict):
+        raise click.BadParameter(f"It must hold the arguments by name. {example}", param_hint="JSON")
+    return value
+
+
+def _tell_id(console: Console, task_id: str, alias: str) -> None:
+    if console.prints_json:
+        console.json({"id": task_id, "alias": alias})
+    else:
+        console.print(task_id)
+
+
+def _tell_end(console: Console, task: Task) -> None:
+    succeeded = task.status is TaskStatus.SUCCEEDED
+    if console.prints_json:
+        console.json(task)
+    elif succeeded:
+        console.json(task.result)
+    if not succeeded:
+        console.say(f"{task.alias} {task.status}: {task.error or task.cancel_reason or task.finish_reason}")
+        raise SystemExit(ExitCode.FAILED)

@@ -1,0 +1,98 @@
+"""Worker processes beside this one: started, started again when they crash, ended together."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from asyncio.subprocess import Process
+from collections.abc import Callable, Sequence
+
+from aiotaskstore.cli.exit_code import ExitCode
+
+_FIRST_WAIT, _LONGEST_WAIT = 0.5, 30.0
+"""Seconds before a crashed process is started again: after its first crash in a row, and at most."""
+_STEADY = 60.0
+"""Seconds of life after which a crash counts as the first again."""
+_CANCELS, _EXITS = 2, 3
+_OUR_SIGNALS = {-signal.SIGTERM, -signal.SIGKILL}
+
+
+class Supervisor:
+    """Keeps `count` workers running. Each reads a pipe of ours as its stdin and ends when we are gone."""
+
+    def __init__(
+        self, arguments: Sequence[str], count: int, say: Callable[[str], None], *, drains: bool = False
+    ) -> None:
+        self._command = [sys.executable, "-m", "aiotaskstore", "worker", *arguments, "--with-parent"]
+        self._count, self._say, self._drains = count, say, drains
+        self._running: dict[int, Process] = {}
+        self._stopping = asyncio.Event()
+        self._signals = 0
+
+    async def run(self) -> ExitCode:
+        """Run until told to stop (or until every one has drained); gives the worst way in which one ended."""
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(self._keep(number)) for number in range(1, self._count + 1)]
+        codes = [task.result() for task in tasks]
+        if ExitCode.HANDED_BACK in codes:
+            return ExitCode.HANDED_BACK
+        return ExitCode.DONE if not any(codes) else ExitCode.FAILED
+
+    def stop(self) -> None:
+        """Hear a signal, and pass it on: the first drains, the second cancels, the third exits at once."""
+        self._signals += 1
+        self._stopping.set()
+        number = signal.SIGKILL if self._signals >= _EXITS else signal.SIGTERM
+        for process in self._running.values():
+            _send(process, number)
+        if self._signals >= _EXITS:
+            os._exit(ExitCode.FAILED)
+
+    async def _keep(self, number: int) -> int:
+        """Keep one worker running; gives the exit code of its last process."""
+        crashes = 0
+        while True:
+            started = time.monotonic()
+            code = await self._run_one(number)
+            if self._stopping.is_set():
+                return 0 if code in _OUR_SIGNALS else code
+            if self._drains and code in {ExitCode.DONE, ExitCode.USAGE}:
+                return code
+            crashes = 0 if time.monotonic() - started > _STEADY else crashes
+            wait = min(_LONGEST_WAIT, _FIRST_WAIT * 2**crashes)
+            crashes += 1
+            self._say(f"Worker {number} ended ({_ending(code)}); starting it again in {wait:g} s.")
+            if await self._told_to_stop_within(wait):
+                return 0
+
+    async def _run_one(self, number: int) -> int:
+        # A session of its own: the terminal's Ctrl-C reaches only us, and we pass it on once.
+        process = await asyncio.create_subprocess_exec(
+            *self._command, stdin=asyncio.subprocess.PIPE, start_new_session=True
+        )
+        self._running[number] = process
+        if self._stopping.is_set():  # told while it was being started
+            _send(process, signal.SIGTERM)
+        try:
+            return await process.wait()
+        finally:
+            del self._running[number]
+
+    async def _told_to_stop_within(self, seconds: float) -> bool:
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._stopping.wait()
+        except TimeoutError:
+            return False
+
+
+def _send(process: Process, number: signal.Signals) -> None:
+    if process.returncode is None:
+        process.send_signal(number)
+
+
+def _ending(code: int) -> str:
+    return f"exit code {code}" if code >= 0 else signal.Signals(-code).name

@@ -1,0 +1,1 @@
+"""What the storage operations promise, on each database."""
