@@ -1,0 +1,145 @@
+"""README, guide, reference and glossary: every Python block runs, every name stands, no synonym has crept in."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import inspect
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from click.testing import CliRunner
+
+import aiotaskstore
+from aiotaskstore.cli.app import commands
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs" / "guide").glob("*.md"))]
+
+
+def blocks(language: str) -> Iterator[tuple[str, str]]:
+    """Give every fenced block of a language: where it stands, and its text. Each is a program of its own."""
+    for page in PAGES:
+        for number, text in enumerate(re.findall(rf"```{language}\n(.*?)```", page.read_text("utf-8"), re.DOTALL), 1):
+            yield f"{page.relative_to(ROOT)} #{number}", text
+
+
+@pytest.mark.parametrize("text", [pytest.param(text, id=where) for where, text in blocks("python")])
+def test_a_python_block_runs_as_it_stands(text: str, tmp_path: Path):
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", text],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_readme_says_what_its_program_prints(tmp_path: Path):
+    first = next(text for _, text in blocks("python"))
+    told = subprocess.run(
+        [sys.executable, "-c", first], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True,
+        text=True, timeout=50, check=True,
+    ).stdout  # fmt: skip
+    assert told.strip() == "sent to 42 in bg"
+    assert f'"{told.strip()}"' in first
+
+
+def test_the_readme_stays_short():
+    assert len((ROOT / "README.md").read_text("utf-8").splitlines()) <= 250
+
+
+def test_every_command_a_page_names_exists():
+    pages = "\n".join(page.read_text("utf-8") for page in PAGES)
+    lines = re.findall(r"(?m)^aiotaskstore (.*)$|`aiotaskstore ([^`]*)`|bin/aiotaskstore (.*)$", pages)
+    named = {re.sub(r"--\S+ \S+ ", "", "".join(line)).split()[0] for line in lines}
+    assert {"worker", "ls", "stats", "migrate"} <= named
+    for command in sorted(named):
+        answer = CliRunner().invoke(commands, [command, "--help"])
+        assert answer.exit_code == 0, f"{command}: {answer.output}"
+
+
+def test_every_link_between_pages_leads_somewhere():
+    for page in [*PAGES, *(ROOT / "docs").glob("*.md"), *(ROOT / "docs" / "adr").glob("*.md")]:
+        for target in re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text("utf-8")):
+            assert (page.parent / target).exists(), f"{page.relative_to(ROOT)} links to {target}"
+
+
+def test_the_reference_is_what_the_docstrings_say():
+    generator = load(ROOT / "docs" / "reference" / "generate.py")
+    page = (ROOT / "docs" / "reference" / "index.md").read_text("utf-8")
+    assert page == generator.render(), "run: python docs/reference/generate.py"
+
+
+def test_every_public_name_is_documented_and_in_order():
+    names = aiotaskstore.__all__
+    assert sorted(names) == list(names)
+    reference = (ROOT / "docs" / "reference" / "index.md").read_text("utf-8")
+    for name in names:
+        assert f"## `{name}`" in reference
+        thing = getattr(aiotaskstore, name)
+        assert not (inspect.isclass(thing) or inspect.isfunction(thing)) or inspect.getdoc(thing), name
+
+
+def test_the_changelog_is_headed_by_this_version():
+    version = re.search(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text("utf-8"), re.MULTILINE)
+    heading = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)
+    assert version is not None
+    assert heading is not None
+    assert version[1] == heading[1]
+
+
+def test_the_lifecycle_page_knows_every_status_and_finish_reason():
+    page = (ROOT / "docs" / "lifecycle.md").read_text("utf-8")
+    for status in aiotaskstore.TaskStatus:
+        assert status in page
+    for reason in ["ok", "error", "exhausted", "timeout", "stuck", "handler", "request", "interrupted", "missing"]:
+        assert reason in page
+
+
+def test_no_identifier_of_the_library_is_a_banned_synonym():
+    banned = banned_words()
+    assert {"job", "nonce", "visibility"} & banned
+    found = []
+    for file in sorted((ROOT / "aiotaskstore").rglob("*.py")):
+        words = banned - ({"worker"} if "cli" in file.parts else set())
+        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+            for name in names_in(node):
+                if set(name.lower().strip("_").split("_")) & words:
+                    found.append(f"{file.relative_to(ROOT)}: {name}")
+    assert found == []
+
+
+def banned_words() -> set[str]:
+    """Give the one-word entries of the glossary's last column."""
+    rows = re.findall(r"^\|(.+)\|(.+)\|(.+)\|$", (ROOT / "docs" / "glossary.md").read_text("utf-8"), re.MULTILINE)
+    entries = {word.strip() for row in rows[2:] for word in row[2].split(",")}
+    return {word for word in entries if re.fullmatch(r"[a-z]+", word)} | {"utils", "helpers", "job", "worker"}
+
+
+def names_in(node: ast.AST) -> Iterator[str]:
+    """Give the names that a node introduces."""
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        yield node.name
+    elif isinstance(node, ast.arg):
+        yield node.arg
+    elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+        yield node.id
+
+
+def load(file: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -1,0 +1,46 @@
+"""mypy and pyright know `.enqueue()`'s arguments and `.result()`'s type in a user's program."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PROGRAMS = Path(__file__).parent / "programs"
+MARK = "# wrong"
+
+
+def run(*command: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True, timeout=280, check=False
+    )
+    return done.stdout + done.stderr
+
+
+@pytest.mark.timeout(300)
+def test_mypy_strict_accepts_the_sound_and_refuses_each_unsound_line(tmp_path: Path):
+    answer = run(
+        "mypy", "--strict", "--no-error-summary", "--cache-dir", str(tmp_path), "--config-file", "",
+        str(PROGRAMS / "sound.py"), str(PROGRAMS / "unsound.py"),
+    )  # fmt: skip
+    errors = re.findall(r"(\w+)\.py:(\d+): error", answer)
+    assert {line for name, line in errors if name == "sound"} == set(), answer
+    assert {int(line) for name, line in errors if name == "unsound"} == marked("unsound.py"), answer
+    assert {name for name, _ in errors} == {"unsound"}, answer
+
+
+@pytest.mark.timeout(300)
+def test_pyright_accepts_the_sound_and_refuses_each_unsound_line():
+    answer = run("pyright", str(PROGRAMS / "sound.py"), str(PROGRAMS / "unsound.py"))
+    errors = re.findall(r"(\w+)\.py:(\d+):\d+ - error", answer)
+    assert {line for name, line in errors if name == "sound"} == set(), answer
+    assert {int(line) for name, line in errors if name == "unsound"} == marked("unsound.py"), answer
+
+
+def marked(program: str) -> set[int]:
+    lines = (PROGRAMS / program).read_text("utf-8").splitlines()
+    return {number for number, line in enumerate(lines, 1) if line.endswith(MARK)}
