@@ -60,15 +60,15 @@ class TaskContext:
         self._run = run
         self._task: Task | None = None
         self._metadata: dict[str, Any] | None = None
-        self.store = store
+        self.store: Any = store
         """The store whose dispatcher runs this task."""
-        self.options = options or {}
+        self.options: dict[str, str] = options or {}
         """What the command line gave, where a handler is run directly."""
         self.output: str | None = None
         """Stored as the result if the handler returns None."""
-        self.last_info = ""
-        self.last_success = ""
-        self.last_error = ""
+        self.last_info: str = ""
+        self.last_success: str = ""
+        self.last_error: str = ""
 
     @property
     def task(self) -> Task:

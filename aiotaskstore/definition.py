@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar, Unpack, cast
 from weakref import ref
@@ -40,6 +40,17 @@ class Draft(Generic[R_co]):
     definition: TaskDefinition[..., R_co] | None = None
     unchecked: bool = False
     """Whether an alias nobody knows may be enqueued."""
+
+
+def check_drafts(drafts: object) -> list[Draft[Any]]:
+    """Give drafts back as a list; what is none is a `ConfigurationError`."""
+    given: list[Any] = list(drafts) if isinstance(drafts, Iterable) else [None]
+    if not all(isinstance(one, Draft) for one in given):
+        raise ConfigurationError(
+            "Enqueuing many, or soon, takes drafts, such as send_welcome.draft(42) or "
+            f'store.draft("send_welcome", {{"user_id": 42}}), not {printable(drafts, limit=100)}.'
+        )
+    return given
 
 
 class Enqueuer(Protocol):
@@ -115,26 +126,28 @@ class TaskDefinition(BoundTask[P, R]):
         if not callable(handler):
             raise ConfigurationError(f"A handler is a function, not {handler!r}.")
         self.handler = handler
-        self.alias = check_alias(alias if alias is not None else getattr(handler, "__name__", ""))
+        self.alias: str = check_alias(alias if alias is not None else getattr(handler, "__name__", ""))
         if inspect.isasyncgenfunction(handler) or inspect.isgeneratorfunction(handler):
             raise ConfigurationError(
                 f'The handler "{self.alias}" is a generator, and a task has one result. Return a list, or enqueue '
                 "a task for each item."
             )
         document = inspect.getdoc(handler) or ""
-        self.title = check_text(title or self.alias.replace("_", " ").replace("-", " ").strip().capitalize(), "title")
-        self.description = (
+        self.title: str = check_text(
+            title or self.alias.replace("_", " ").replace("-", " ").strip().capitalize(), "title"
+        )
+        self.description: str = (
             printable(document.partition("\n\n")[0].replace("\n", " "))
             if description is None
             else check_text(description, "description", limit=_DESCRIPTION_LIMIT)
         )
         self.defaults = options
-        self.takes_context = _takes_context(handler, self.alias)
+        self.takes_context: bool = _takes_context(handler, self.alias)
         self.is_async = inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(
             getattr(handler, "__call__", None)  # noqa: B004 - an object with an async __call__ is a handler too
         )
-        self.payload = Payload(handler, self.alias, skip_first=self.takes_context)
-        self.result = Result(handler, self.alias)
+        self.payload: Payload = Payload(handler, self.alias, skip_first=self.takes_context)
+        self.result: Result = Result(handler, self.alias)
         self._stores: list[ref[Enqueuer]] = []
         self.__doc__ = handler.__doc__
         self.__wrapped__ = handler

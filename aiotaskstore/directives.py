@@ -17,7 +17,7 @@ class Retry(Directive):
     """Try again while attempts remain, after `delay` or else the definition's backoff."""
 
     def __init__(self, reason: str = "", *, delay: Duration | None = None) -> None:
-        self.delay = None if delay is None else seconds(delay, "Retry delay")
+        self.delay: float | None = None if delay is None else seconds(delay, "Retry delay")
         super().__init__(reason)
 
 
@@ -25,7 +25,7 @@ class Snooze(Directive):
     """Run again after `delay`, as if this attempt had not been made."""
 
     def __init__(self, delay: Duration, reason: str = "") -> None:
-        self.delay = seconds(delay, "Snooze delay")
+        self.delay: float = seconds(delay, "Snooze delay")
         super().__init__(reason)
 
 

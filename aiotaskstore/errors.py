@@ -68,6 +68,9 @@ class DatabaseUnavailableError(TaskStoreError, ConnectionError):
 class SchemaOutdatedError(TaskStoreError):
     """The tables are missing or older than this library needs."""
 
+    wanted: int
+    found: int | None
+
     def __init__(self, found: int | None, wanted: int) -> None:
         self.found, self.wanted = found, wanted
         state = "are missing" if not found else f"are at version {found}"
@@ -79,6 +82,9 @@ class SchemaOutdatedError(TaskStoreError):
 
 class SchemaTooNewError(TaskStoreError):
     """The tables were migrated by a newer version of this library."""
+
+    wanted: int
+    found: int
 
     def __init__(self, found: int, wanted: int) -> None:
         self.found, self.wanted = found, wanted
@@ -119,6 +125,10 @@ class PayloadError(TaskStoreError, ValueError):
 class DuplicateTaskError(TaskStoreError):
     """A task with this external id exists already."""
 
+    existing_id: UUID
+    external_id: str
+    alias: str
+
     def __init__(self, alias: str, external_id: str, existing: UUID) -> None:
         self.alias, self.external_id, self.existing_id = alias, external_id, existing
         super().__init__(
@@ -140,6 +150,9 @@ class TaskNotFoundError(TaskStoreError, LookupError):
 class NotCancellableError(TaskStoreError):
     """The task has finished, so there is nothing left to cancel."""
 
+    status: str
+    task_id: UUID
+
     def __init__(self, task_id: UUID, status: str) -> None:
         self.task_id, self.status = task_id, status
         super().__init__(
@@ -150,6 +163,10 @@ class NotCancellableError(TaskStoreError):
 
 class InvalidTransitionError(TaskStoreError):
     """The task's status does not allow this move."""
+
+    status: str
+    move: str
+    task_id: UUID
 
     def __init__(self, task_id: UUID, move: str, status: str, hint: str) -> None:
         self.task_id, self.move, self.status = task_id, move, status

@@ -42,7 +42,7 @@ class TaskHandle(Generic[R]):
     __slots__ = ("_desk", "_result", "id")
 
     def __init__(self, task_id: UUID, desk: TaskDesk, result: Result | None = None) -> None:
-        self.id = task_id
+        self.id: UUID = task_id
         self._desk, self._result = desk, result
 
     def __repr__(self) -> str:

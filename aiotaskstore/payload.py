@@ -43,11 +43,13 @@ class Payload:
                 f'The handler "{alias}" takes *args, but a payload stores arguments by name. '
                 "Take a list instead: values: list[int]."
             )
-        self.parameters = parameters[1:] if skip_first else parameters
+        self.parameters: list[inspect.Parameter] = parameters[1:] if skip_first else parameters
         self._positions = tuple(
             one.name for one in self.parameters if one.kind in {_KINDS.POSITIONAL_ONLY, _KINDS.POSITIONAL_OR_KEYWORD}
         )
-        self.positional_only = {one.name: one.default for one in self.parameters if one.kind is _KINDS.POSITIONAL_ONLY}
+        self.positional_only: dict[str, Any] = {
+            one.name: one.default for one in self.parameters if one.kind is _KINDS.POSITIONAL_ONLY
+        }
         """Their defaults, by name in order."""
         self._namespace = local_names(handler)
 

@@ -13,7 +13,7 @@ from uuid import UUID
 from weakref import WeakSet
 
 from aiotaskstore.bell import Bell
-from aiotaskstore.definition import AnyDefinition, Draft, TaskDefinition
+from aiotaskstore.definition import AnyDefinition, Draft, TaskDefinition, check_drafts
 from aiotaskstore.dispatch.dispatcher import Dispatcher
 from aiotaskstore.dispatch.settings import DispatcherSettings
 from aiotaskstore.dispatch.shift import Surroundings
@@ -226,7 +226,8 @@ class TaskStore(TaskRouter):
         **options: Unpack[TaskOptions],
     ) -> Draft[Any]:
         """Draft a task by alias. Checked against its signature if it is registered here, else only as JSON."""
-        alias = check_text(alias, "An alias")
+        if not check_text(alias, "An alias"):
+            raise ConfigurationError("An alias must not be empty; give the one that the task is registered as.")
         if payload is not None and not isinstance(payload, Mapping):
             raise PayloadError(
                 f'The payload of "{alias}" must be arguments by name, such as {{"user_id": 42}}, not {payload!r}.'
@@ -262,6 +263,7 @@ class TaskStore(TaskRouter):
     def enqueue_soon(self, draft: Draft[R]) -> TaskHandle[R]:
         """Store a draft in the background. Errors go to `on_error`; it joins no transaction; `flush()` waits."""
         parts = self._open_parts()
+        check_drafts([draft])
         result = draft.definition.result if draft.definition else None
         task_id = new_id()
         ready = parts.enqueuing.prepare_now(draft, task_id)
@@ -286,7 +288,7 @@ class TaskStore(TaskRouter):
     async def enqueue_drafts(self, drafts: Sequence[Draft[Any]], connection: Any) -> list[UUID]:
         """Store drafts, all or nothing, on the caller's connection if one is given."""
         parts = self._open_parts()
-        return await parts.enqueuing.enqueue_many(list(drafts), parts.joined(connection))
+        return await parts.enqueuing.enqueue_many(check_drafts(drafts), parts.joined(connection))
 
     def metadata(self, **values: Any) -> AbstractContextManager[None]:
         """Add metadata to every task enqueued inside the block; a task's own option wins over it."""

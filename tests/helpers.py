@@ -6,12 +6,21 @@ import asyncio
 import inspect
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
+from urllib.parse import unquote, urlsplit
+from uuid import UUID
 
-from aiotaskstore import TaskStore
+import aiomysql
+import aiosqlite
+import asyncpg
+
+from aiotaskstore import DatabaseUnavailableError, TaskStore
 from aiotaskstore.events import Event
+from aiotaskstore.storage.database import Database
+from aiotaskstore.storage.steps import Operation, T
+from aiotaskstore.task import Task
 
 LIMIT = 30.0
 """Seconds until what a test waits for counts as not happening; no test passes because it ended early."""
@@ -65,3 +74,69 @@ async def eventually(condition: Callable[[], Awaitable[Any] | Any], limit: float
         if time.monotonic() > until:
             raise AssertionError(f"not so within {limit:g} s: {condition}")
         await asyncio.sleep(0.02)
+
+
+@contextmanager
+def answers_lost(database: Database, times: int = 1) -> Iterator[None]:
+    """Let the database do what it is asked `times` times, and lose its answers: the connection died in COMMIT."""
+    left, write = times, database.write
+
+    async def losing(operation: Operation[T]) -> T:
+        nonlocal left
+        answer = await write(operation)
+        if left > 0:
+            left -= 1
+            raise DatabaseUnavailableError("the connection was lost before the answer came")
+        return answer
+
+    database.write = losing  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        database.write = write  # type: ignore[method-assign]
+    assert left == 0, "nothing was written, so no answer was lost"
+
+
+@asynccontextmanager
+async def kept_from_writing(url: str, *tables: str) -> AsyncIterator[None]:
+    """Hold locks, as some other process, so that nobody can write to these tables (SQLite: to the file)."""
+    dialect = url.partition(":")[0]
+    if dialect == "sqlite":
+        async with aiosqlite.connect(urlsplit(url).path[1:], isolation_level=None) as file:
+            await file.execute("BEGIN IMMEDIATE")
+            yield
+            await file.rollback()
+    elif dialect == "mysql":
+        connection = await connect_mysql(url)
+        try:
+            async with connection.cursor() as cursor:
+                await cursor.execute("LOCK TABLES " + ", ".join(f"{table} READ" for table in tables))
+            yield
+        finally:
+            connection.close()
+    else:
+        server = await asyncpg.connect(url)
+        try:
+            async with server.transaction():
+                await server.execute(f"LOCK TABLE {', '.join(tables)} IN EXCLUSIVE MODE")
+                yield
+        finally:
+            await server.close()
+
+
+async def connect_mysql(url: str, **options: Any) -> Any:
+    """Open a connection of our own, as an application would."""
+    parts = urlsplit(url)
+    return await aiomysql.connect(
+        host=parts.hostname,
+        port=parts.port or 3306,
+        user=unquote(parts.username or "root"),
+        password=unquote(parts.password or ""),
+        db=parts.path[1:],
+        **options,
+    )
+
+
+async def ended(store: TaskStore, ids: Iterable[UUID]) -> list[Task]:
+    """Wait until all of these have finished, and give them in order."""
+    return [await store.tasks.wait(task_id, timeout=LIMIT) for task_id in ids]

@@ -9,7 +9,7 @@ import click
 from aiotaskstore.cli.definitions import list_definitions
 from aiotaskstore.cli.demo import demo
 from aiotaskstore.cli.enqueue import enqueue
-from aiotaskstore.cli.exit_code import Failure, code_of
+from aiotaskstore.cli.exit_code import Failure, code_of, sentence_of
 from aiotaskstore.cli.schema import migrate
 from aiotaskstore.cli.stats import stats
 from aiotaskstore.cli.target import Target, targeted
@@ -30,7 +30,7 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except TaskStoreError as error:
-            raise Failure(str(error), code_of(error)) from error
+            raise Failure(sentence_of(error), code_of(error)) from error
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -51,8 +51,8 @@ def commands(_target: Target) -> None:
     """  # noqa: D301 - \b is click's mark for lines to be left as they are
 
 
-for command in (demo, worker, list_definitions, enqueue, ls, show, cancel, retry, stats, migrate):
-    commands.add_command(command)
+for _command in (demo, worker, list_definitions, enqueue, ls, show, cancel, retry, stats, migrate):
+    commands.add_command(_command)
 
 
 def main() -> None:

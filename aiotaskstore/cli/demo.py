@@ -154,6 +154,10 @@ class Progress:
 class Show:
     """One start of the demo: workers, the display, what is said."""
 
+    progress: Progress
+    cast: Cast
+    run: Run
+
     def __init__(self, console: Console, store: TaskStore, run: Run, cast: Cast) -> None:
         self.run, self.cast, self.progress = run, cast, Progress()
         self._console, self._store = console, store

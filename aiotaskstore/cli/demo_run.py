@@ -45,7 +45,7 @@ class Run:
     def __init__(self, store: TaskStore, scan: Task, *, resumed: bool, earlier: int) -> None:
         self._store, self._scan_id = store, scan.id
         self.owner: Owner = owner_of(scan)
-        self.queue = scan.queue
+        self.queue: str = scan.queue
         self.resumed = resumed
         """Whether an earlier demo began it."""
         self.earlier = earlier

@@ -80,7 +80,7 @@ class Report(TypedDict):
     slowest: list[SlowFile]
 
 
-demo = TaskRouter()
+demo: TaskRouter = TaskRouter()
 
 
 # Smaller priorities run first: the scan, the files that it has found so far, the report after the last of them.

@@ -16,8 +16,8 @@ _FIRST_WAIT, _LONGEST_WAIT = 0.5, 30.0
 """Seconds before a crashed process is started again: after its first crash in a row, and at most."""
 _STEADY = 60.0
 """Seconds of life after which a crash counts as the first again."""
-_CANCELS, _EXITS = 2, 3
-_OUR_SIGNALS = {-signal.SIGTERM, -signal.SIGKILL}
+_EXITS = 3
+_OUR_SIGNALS = {-signal.SIGTERM, -signal.SIGINT, -signal.SIGKILL}
 
 
 class Supervisor:
@@ -45,7 +45,8 @@ class Supervisor:
         """Hear a signal, and pass it on: the first drains, the second cancels, the third exits at once."""
         self._signals += 1
         self._stopping.set()
-        number = signal.SIGKILL if self._signals >= _EXITS else signal.SIGTERM
+        # Two of one kind would be one, if the second comes before the first is heard.
+        number = (signal.SIGTERM, signal.SIGINT, signal.SIGKILL)[min(self._signals, _EXITS) - 1]
         for process in self._running.values():
             _send(process, number)
         if self._signals >= _EXITS:

@@ -27,6 +27,7 @@ from aiotaskstore.taskstore import TaskStore
 _HEARTBEATS = 3
 """How many fit into a lease."""
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_AGAIN = 0.05
 
 _log = logging.getLogger("aiotaskstore.worker")
 
@@ -140,14 +141,18 @@ class _Stop:
     def __init__(self, task: asyncio.Task[Any] | None, dispatcher: Dispatcher) -> None:
         assert task is not None  # noqa: S101 - we are in one
         self._task, self._dispatcher, self._signals = task, dispatcher, 0
+        self._loop = asyncio.get_running_loop()
+        self._again: asyncio.TimerHandle | None = None
 
     def __enter__(self) -> None:
         for number in _SIGNALS:
-            asyncio.get_running_loop().add_signal_handler(number, self._hear)
+            self._loop.add_signal_handler(number, self._hear)
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> bool:
         for number in _SIGNALS:
-            asyncio.get_running_loop().remove_signal_handler(number)
+            self._loop.remove_signal_handler(number)
+        if self._again is not None:
+            self._again.cancel()
         if kind is asyncio.CancelledError and self._signals:
             self._task.uncancel()
             return True
@@ -158,9 +163,14 @@ class _Stop:
         if self._signals == 1:
             self._task.cancel()
         elif self._signals == 2:  # noqa: PLR2004 - see the docstring
-            self._dispatcher.cancel_runs()
+            self._cancel_runs()
         else:
             os._exit(ExitCode.FAILED)
+
+    def _cancel_runs(self) -> None:
+        """Cancel them until it is over: the first signal may still be on its way into the dispatcher."""
+        self._dispatcher.cancel_runs()
+        self._again = self._loop.call_later(_AGAIN, self._cancel_runs)
 
 
 def _end_with_parent() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -118,14 +119,12 @@ class Claimer:
         return wants
 
     def _begin(self, claims: Sequence[Claim], wants: Sequence[tuple[str, int]]) -> None:
-        came: dict[str, int] = {}
-        for claim in sorted(claims, key=_order):
-            came[claim.queue] = came.get(claim.queue, 0) + 1
-            self._shift.begin(claim)
+        self._shift.begin(sorted(claims, key=_order))
+        came = Counter(claim.queue for claim in claims)
         wakeup = self._shift.wakeup
         for queue, asked in wants:
             hinted = wakeup.every_queue or queue in wakeup.queues
-            if came.get(queue, 0) < asked and not hinted:
+            if came[queue] < asked and not hinted:
                 self._fertile.discard(queue)
 
 

@@ -86,11 +86,7 @@ class Dispatcher:
             shift, self._shift = self._shift, None
             if shift is None:
                 return True
-            self._closing = shift
-            try:
-                drained = await shift.close(limit)
-            finally:
-                self._closing = None
+            drained = await self._close(shift, limit)
             shift.hooks.emit(DispatcherStopped(shift.dispatcher_id, self.settings.name, drained))
             return drained
 
@@ -114,7 +110,7 @@ class Dispatcher:
             try:
                 return await self._drain(shift, most)
             finally:
-                await shift.close(self.settings.grace)
+                await self._close(shift, self.settings.grace)
 
     async def _open(self) -> Shift:
         given = self._surroundings()
@@ -126,6 +122,13 @@ class Dispatcher:
         shift = Shift(self.settings, given)
         await shift.open()
         return shift
+
+    async def _close(self, shift: Shift, grace: float) -> bool:
+        self._closing = shift
+        try:
+            return await shift.close(grace)
+        finally:
+            self._closing = None
 
     async def _claim(self, shift: Shift, most: int | None) -> int:
         """Claim from whatever queue has something."""
@@ -146,7 +149,7 @@ class Dispatcher:
             ran += claimed
             if claimed:
                 continue
-            if not shift.runs and not shift.recorder.backlog:
+            if not shift.claims():
                 break
             await shift.quiet()
         await shift.quiet()

@@ -41,7 +41,7 @@ class Pulse:
 
     def __init__(self, shift: Shift) -> None:
         self._shift = shift
-        self.steady = 0
+        self.steady: int = 0
         """Signs answered in a row since the start, or since the database was last lost."""
         self._answered_at = time.monotonic()
         self._suspects: frozenset[tuple[UUID, int]] = frozenset()

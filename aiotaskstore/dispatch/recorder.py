@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiotaskstore.batching import Batcher
 from aiotaskstore.dispatch.run import Run, StopReason
@@ -49,8 +49,8 @@ class Recorder:
         self._backoff = Backoff("recorder", shift.hooks)
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
-        self.run = self._batcher.run
-        self.drain = self._batcher.drain
+        self.run: Callable[[], Coroutine[Any, Any, None]] = self._batcher.run
+        self.drain: Callable[[], Coroutine[Any, Any, None]] = self._batcher.drain
 
     @property
     def backlog(self) -> int:

@@ -6,7 +6,8 @@ import asyncio
 import math
 import os
 import socket
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
@@ -19,6 +20,7 @@ from aiotaskstore.definition import AnyDefinition
 from aiotaskstore.dispatch.canceller import Canceller
 from aiotaskstore.dispatch.claimer import Claimer
 from aiotaskstore.dispatch.cleaner import Cleaner
+from aiotaskstore.dispatch.deadlines import Deadlines
 from aiotaskstore.dispatch.healer import Healer
 from aiotaskstore.dispatch.promoter import Promoter
 from aiotaskstore.dispatch.pulse import Pulse
@@ -36,11 +38,15 @@ from aiotaskstore.noop import noop
 from aiotaskstore.outcome import RELEASED, Failed, Outcome
 from aiotaskstore.registry import Registry
 from aiotaskstore.roots import RootTask
+from aiotaskstore.storage.database import Database
 from aiotaskstore.storage.storage import Storage
 from aiotaskstore.task import Claim
 
 if TYPE_CHECKING:
     from aiotaskstore.storage.tasks import Fenced
+
+_AT_ONCE = 50
+"""Runs begun in one turn of the event loop."""
 
 
 class Surroundings(NamedTuple):
@@ -67,34 +73,41 @@ class Surroundings(NamedTuple):
 class Shift:
     """One dispatcher identity at work: its slots, runs and loops, in one TaskGroup."""
 
+    hooks: Hooks
+    storage: Storage
+    store: Any
+
     def __init__(self, settings: DispatcherSettings, given: Surroundings) -> None:
         self.settings = settings
-        self.dispatcher_id = new_id()
+        self.dispatcher_id: UUID = new_id()
         self.store, self.storage, self.hooks = given.store, given.storage, given.hooks
-        self.database = given.storage.database
-        self.result_limit = given.result_limit
+        self.database: Database = given.storage.database
+        self.result_limit: int = given.result_limit
         self._given = given
         self.foreign_aliases: set[str] = set()
         """With `on_missing="fail"`: aliases of pending tasks that nobody here has a handler for."""
         limits = {name: queue.concurrency for name, queue in given.queues.items() if queue.concurrency}
         limits |= {name: slots for name, slots in (settings.queues or {}).items() if slots}
-        self.slots = Slots(limits, settings.concurrency)
+        self.slots: Slots = Slots(limits, settings.concurrency)
         # A limiter of our own, since anyio's is shared with the application; the slots are what bounds us.
-        self.threads = anyio.CapacityLimiter(math.inf)
+        self.threads: anyio.CapacityLimiter = anyio.CapacityLimiter(math.inf)
         self.runs: dict[UUID, Run] = {}
-        self.listening = asyncio.Event()
-        self.wakeup = Wakeup(self)
-        self.recorder = Recorder(self)
-        self.pulse = Pulse(self)
-        self.claimer = Claimer(self)
-        self.promoter = Promoter(self)
-        self.healer = Healer(self)
-        self.cleaner = Cleaner(self)
-        self.canceller = Canceller(self)
+        self.deadlines: Deadlines = Deadlines(self.runs.values)
+        self._claimed: deque[Claim] = deque()
+        self.listening: asyncio.Event = asyncio.Event()
+        self.wakeup: Wakeup = Wakeup(self)
+        self.recorder: Recorder = Recorder(self)
+        self.pulse: Pulse = Pulse(self)
+        self.claimer: Claimer = Claimer(self)
+        self.promoter: Promoter = Promoter(self)
+        self.healer: Healer = Healer(self)
+        self.cleaner: Cleaner = Cleaner(self)
+        self.canceller: Canceller = Canceller(self)
         self._root = RootTask(f"aiotaskstore dispatcher {settings.name}")
         self._loops: list[asyncio.Task[Any]] = []
         self._claiming: asyncio.Task[Any] | None = None
         self._abandoned = 0
+        self._gave_up = False
         self._quiet = asyncio.Event()
         self._quiet.set()
         self.slots.freed = self._slot_freed
@@ -154,7 +167,7 @@ class Shift:
             self._root.abandon()  # a handler ignores its cancellation, or a thread has not returned
         else:
             await self._root.stop()
-        return drained
+        return drained and not self._gave_up
 
     def stop_claiming(self) -> None:
         """Claim nothing more."""
@@ -164,6 +177,7 @@ class Shift:
 
     def cancel_runs(self) -> None:
         """Cancel what still runs and give it back, without waiting for the grace to end."""
+        self._gave_up |= bool(self.runs)
         self._stop_runs(StopReason.SHUTDOWN)
 
     async def quiet(self) -> None:
@@ -183,19 +197,19 @@ class Shift:
 
     # ── runs ──────────────────────────────────────────────────────────────────────────────────────────────
 
-    def begin(self, claim: Claim) -> None:
-        """Run a claimed task."""
-        self.slots.take(claim.queue)
-        definition = self._given.registry.get(claim.alias)
-        if self.hooks.hears(TaskClaimed):
-            self.hooks.emit(TaskClaimed(claim.id, claim.alias, claim.queue, claim.attempt, self.dispatcher_id))
-        if definition is None:
-            self._missing(claim)
-            return
-        run = Run(self, claim, definition)
-        self.runs[claim.id] = run
-        self._quiet.clear()
-        run.task = self._root.spawn(run.carry_out(), context=Context())
+    def begin(self, claims: Sequence[Claim]) -> None:
+        """Run claimed tasks, some in each turn of the loop.
+
+        So whatever else is ready gets its turn, and what a short run needs is gone before the garbage collector
+        takes it for long-lived: 19 instead of 24 µs a task.
+        """
+        for claim in claims:
+            self.slots.take(claim.queue)
+        under_way = bool(self._claimed)
+        self._claimed.extend(claims)
+        if claims and not under_way:
+            self._quiet.clear()
+            self._begin_some()
 
     def ended(self, run: Run, outcome: Outcome) -> None:
         """Free the slot and write the outcome with the next batch."""
@@ -205,7 +219,7 @@ class Shift:
         self.recorder.ended(run, outcome)
         if run.abandoned:
             self._abandoned += 1
-        if not self.runs:
+        if not self.runs and not self._claimed:
             self._quiet.set()
 
     @property
@@ -233,7 +247,7 @@ class Shift:
     def claims(self) -> frozenset[tuple[UUID, int]]:
         """Give the claims that we run, or whose outcome we are about to write: (id, fence) each."""
         runs = [*self.runs.values(), *self.recorder.unwritten]
-        return frozenset((run.claim.id, run.claim.fence) for run in runs)
+        return frozenset((claim.id, claim.fence) for claim in [*self._claimed, *(run.claim for run in runs)])
 
     def lose_runs(self) -> None:
         """End our runs: their tasks are, or soon may be, somebody else's."""
@@ -296,7 +310,25 @@ class Shift:
         if self.claimer.may_hold(queue):
             self.wakeup.stir()
 
+    def _begin_some(self, most: int = _AT_ONCE) -> None:
+        for _ in range(min(most, len(self._claimed))):
+            self._begin(self._claimed.popleft())
+        if self._claimed:
+            asyncio.get_running_loop().call_soon(self._begin_some)
+
+    def _begin(self, claim: Claim) -> None:
+        definition = self._given.registry.get(claim.alias)
+        if self.hooks.hears(TaskClaimed):
+            self.hooks.emit(TaskClaimed(claim.id, claim.alias, claim.queue, claim.attempt, self.dispatcher_id))
+        if definition is None:
+            self._missing(claim)
+            return
+        run = Run(self, claim, definition)
+        self.runs[claim.id] = run
+        run.task = self._root.spawn(run.carry_out(), context=Context())
+
     def _stop_runs(self, reason: StopReason) -> None:
+        self._begin_some(len(self._claimed))
         for run in list(self.runs.values()):
             run.stop(reason)
 

@@ -29,11 +29,11 @@ class Wakeup:
     def __init__(self, shift: Shift) -> None:
         self._shift = shift
         self._event = asyncio.Event()
-        self.every_queue = True
+        self.every_queue: bool = True
         """Whether a hint said that any queue may have work."""
         self.queues: set[str] = set()
         """Which queues hints have named."""
-        self.hearing = False
+        self.hearing: bool = False
         self.on_cancel: Callable[[], None] = lambda: None
         self._slept = 0
         self._idle = False

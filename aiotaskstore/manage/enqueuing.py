@@ -219,7 +219,16 @@ class Enqueuing:
     async def _insert_keyed(self, ready: list[Ready]) -> list[UUID | BaseException]:
         tasks = self._parts.storage.tasks
         wanted = [one.wanted for one in ready]
-        taken = await self._write_surely(lambda: tasks.enqueue_wanted(wanted), [one.row.id for one in ready], wanted)
+        ids = [one.row.id for one in ready]
+        try:
+            taken = await self._write_surely(lambda: tasks.enqueue_wanted(wanted), ids, wanted)
+        except DatabaseUnavailableError as error:
+            return [error] * len(ready)
+        except TaskStoreError as error:
+            if len(ready) == 1:
+                return [error]
+            middle = len(ready) // 2
+            return [*await self._insert_keyed(ready[:middle]), *await self._insert_keyed(ready[middle:])]
         return [self._answer(one, taken.get(one.row.id)) for one in ready]
 
     def _answer(self, ready: Ready, existing: UUID | None) -> UUID | BaseException:

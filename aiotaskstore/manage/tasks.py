@@ -138,6 +138,7 @@ class TaskManager:
             return lambda: tasks.cancel(ids, why, force=force)
 
         if where is not None:
+            _refuse_both(task_id)
             return await self._act_where(where, act, self._cancelled)
         wanted = _given(task_id)
         before = await self.require(wanted)
@@ -170,6 +171,7 @@ class TaskManager:
             return lambda: tasks.retry(ids, force=force)
 
         if where is not None:
+            _refuse_both(task_id)
             return await self._act_where(where, act, self._requeued)
         wanted = _given(task_id)
         answer = (await self._act([wanted], act, self._requeued)).get(wanted)
@@ -197,6 +199,7 @@ class TaskManager:
             return lambda: tasks.delete(ids, force=force)
 
         if where is not None:
+            _refuse_both(task_id)
             return await self._act_where(where, act, _nothing)
         wanted = _given(task_id)
         answer = (await self._act([wanted], act, _nothing)).get(wanted)
@@ -259,6 +262,11 @@ class TaskManager:
 
 def _nothing(_parts: Parts, _answers: dict[UUID, Answer], _joined: Joined | None) -> None:
     """Nobody needs to hear of a deletion."""
+
+
+def _refuse_both(task_id: UUID | str | None) -> None:
+    if task_id is not None:
+        raise InvalidQueryError(f"Say which tasks by an id or where=, not both; the id is {task_id!r}.")
 
 
 def _given(task_id: UUID | str | None) -> UUID:

@@ -42,7 +42,7 @@ def connect(
         database = PostgresDatabase(url or target, pool_size=pool_size, listen_url=_listen(listen_url), **common)
         return Storage(database, PostgresTasks(database))
     if dialect == "mysql":
-        with _driver("MySQL and MariaDB", "aiomysql", "mysql"):
+        with _driver("MySQL or MariaDB", "aiomysql", "mysql"):
             from aiotaskstore.storage.mysql.database import MySQLDatabase  # noqa: PLC0415
             from aiotaskstore.storage.mysql.tasks import MySQLTasks  # noqa: PLC0415
 

@@ -91,6 +91,9 @@ async def drive(unit: Unit[T], session: Session, stepped: Callable[[], None] = l
 class Database(ABC):
     """One database, open for one event loop."""
 
+    deadline: float
+    clock: TestClock | None
+    naming: Naming
     kind: ClassVar[str]
     """The dialect's name, as its .sql file has it."""
     joins: ClassVar[str]
@@ -106,7 +109,7 @@ class Database(ABC):
 
     def __init__(self, *, naming: Naming, clock: TestClock | None, deadline: float) -> None:
         self.naming, self.clock, self.deadline = naming, clock, deadline
-        self.statements = self.load()
+        self.statements: Statements = self.load()
 
     @abstractmethod
     def load(self) -> Statements:

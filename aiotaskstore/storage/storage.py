@@ -29,8 +29,8 @@ class Storage:
     def __init__(self, database: Database, tasks: Tasks) -> None:
         self.database = database
         self.tasks = tasks
-        self.dispatchers = Dispatchers(database)
-        self.definitions = Definitions(database)
+        self.dispatchers: Dispatchers = Dispatchers(database)
+        self.definitions: Definitions = Definitions(database)
 
     def twin(self) -> Storage | None:
         """Make an unopened copy for another thread's loop; `None` where the database must be shared."""

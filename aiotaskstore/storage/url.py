@@ -70,7 +70,10 @@ def parse_url(text: str) -> DatabaseURL:
         )
     if dialect != "sqlite":
         _check_address(url)
-    return DatabaseURL(dialect, url)
+    found = DatabaseURL(dialect, url)
+    if dialect == "mysql" and not urlsplit(url).path.strip("/"):
+        raise ConfigurationError(f"The MySQL URL {found} names no database. Write mysql://user@host/name.")
+    return found
 
 
 def _check_address(url: str) -> None:

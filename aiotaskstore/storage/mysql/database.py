@@ -106,8 +106,8 @@ class MySQLDatabase(Database):
         super().__init__(naming=naming, clock=clock, deadline=deadline)
         self._url = target if isinstance(target, DatabaseURL) else None
         self._given = None if self._url else target
-        self.owns_pool = self._given is None
-        self.skips_locked = True
+        self.owns_pool: bool = self._given is None
+        self.skips_locked: bool = True
         """Whether claims may rest on SKIP LOCKED; `probe` finds out."""
         self._pool: Any = self._given
         self._pool_size = pool_size
@@ -132,8 +132,12 @@ class MySQLDatabase(Database):
             return
         options = connect_options(self._url)
         try:
+            # aiomysql's own limit ends with the TCP connection: a server that says nothing then is waited for.
             with translated():
-                self._pool = await aiomysql.create_pool(minsize=1, maxsize=self._pool_size, pool_recycle=300, **options)
+                async with asyncio.timeout(options["connect_timeout"]):
+                    self._pool = await aiomysql.create_pool(
+                        minsize=1, maxsize=self._pool_size, pool_recycle=300, **options
+                    )
         except TaskStoreError as error:
             raise type(error)(f"{error} ({self._url})") from error
 
@@ -300,18 +304,21 @@ def connect_options(url: DatabaseURL) -> dict[str, Any]:
         "port": parts.port or 3306,
         "user": unquote(parts.username or "root"),
         "password": unquote(parts.password or ""),
-        "db": unquote(parts.path.removeprefix("/")) or None,
+        "db": unquote(parts.path.removeprefix("/")),
         "charset": "utf8mb4",
         "autocommit": True,
         "connect_timeout": 10,
     }
-    if options["db"] is None:
-        raise ConfigurationError(f"The MySQL URL {url} names no database. Write mysql://user@host/name.")
     if "unix_socket" in query:
         options["unix_socket"] = query["unix_socket"]
     wanted = query.get("ssl", "false").lower()
     if wanted not in {"false", "0", ""}:
-        context = ssl.create_default_context(cafile=query["ssl"] if "/" in wanted else None)
+        try:
+            context = ssl.create_default_context(cafile=query["ssl"] if "/" in wanted else None)
+        except OSError as error:
+            raise ConfigurationError(
+                f"The certificate that {url} names cannot be read: {error}. Write ssl=true, verify or /path/ca.pem."
+            ) from error
         if wanted in {"true", "1"}:
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         options["ssl"] = context

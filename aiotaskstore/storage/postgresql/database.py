@@ -50,8 +50,8 @@ class Compiled:
                 sql = f"{sql[:-3]}= ANY(${number}){after}"
             else:
                 sql = f"{sql}${number}{after}"
-        self.sql = sql
-        self.order = tuple(numbers)
+        self.sql: str = sql
+        self.order: tuple[str, ...] = tuple(numbers)
 
 
 class PostgresSession(Session):
@@ -115,7 +115,7 @@ class PostgresDatabase(Database):
         self._pool_size = pool_size
         self._listen_url = listen_url or (self._url.text if self._url else None)
         self._compiled: dict[str, Compiled] = {}
-        self.channel = f"aiotaskstore:{naming.key}"
+        self.channel: str = f"aiotaskstore:{naming.key}"
 
     def load(self) -> Statements:
         return Statements(
@@ -139,10 +139,10 @@ class PostgresDatabase(Database):
                     _log.info("a pooler stands before PostgreSQL: prepared statements are off")
                     await self._pool.close()
                     self._pool = await self._connect(self._url.text, statement_cache_size=0)
-        except ValueError as error:
+        except DatabaseUnavailableError as error:
+            raise DatabaseUnavailableError(f"{error} ({self._url})") from error
+        except (ValueError, TaskStoreError) as error:
             raise ConfigurationError(f"The PostgreSQL URL {self._url} cannot be used: {error}") from error
-        except TaskStoreError as error:
-            raise type(error)(f"{error} ({self._url})") from error
 
     async def _connect(self, dsn: str, **options: Any) -> Any:
         return await asyncpg.create_pool(

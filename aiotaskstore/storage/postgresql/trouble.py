@@ -17,7 +17,7 @@ _sql = logging.getLogger("aiotaskstore.sql")
 
 _RETRY_STATES = {"40001", "40P01", "55P03"}
 _GONE_STATES = {"57P01", "57P02", "57P03", "53300", "25006", "53100", "53200"}
-_MISSING_STATES = {"42P01", "42703", "3F000"}
+_MISSING_STATES = {"42P01", "42703"}
 
 
 @contextmanager
@@ -28,6 +28,8 @@ def translated() -> Iterator[None]:
     except asyncpg.PostgresError as error:
         raise translate(error) from error
     except (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError) as error:
+        if isinstance(error, ValueError):  # not where the server is, but what we gave the driver
+            raise TaskStoreError(f"The driver asyncpg cannot take what it was given: {error}") from error
         raise DatabaseUnavailableError(f"PostgreSQL cannot be reached: {error or type(error).__name__}") from error
 
 

@@ -128,9 +128,9 @@ class SqliteDatabase(Database):
         if sqlite3.sqlite_version_info < OLDEST:
             raise ConfigurationError(f"SQLite 3.35 or newer is needed, and this Python has {sqlite3.sqlite_version}.")
         self._url = target
-        self.path = target.path
-        self.shared_memory = self.path == ":memory:"
-        self.writer = Thread("writer", partial(self._connect, write=True))
+        self.path: str = target.path
+        self.shared_memory: bool = self.path == ":memory:"
+        self.writer: Thread = Thread("writer", partial(self._connect, write=True))
         self._reader = self.writer if self.shared_memory else Thread("reader", partial(self._connect, write=False))
         self._line = Line(self._commit)
         self._memory: aiosqlite.Connection | None = None
