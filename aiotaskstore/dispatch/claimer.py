@@ -64,7 +64,7 @@ class Claimer:
                 return []
             return (yield from shift.storage.tasks.claim(shift.dispatcher_id, asked, shift.aliases))
 
-        claims = await shift.database.write(claim)
+        claims = await shift.claim(claim)
         self._known.update(unknown)
         self._fertile.update(unknown)
         self._begin(claims, wants)

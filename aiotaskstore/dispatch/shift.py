@@ -39,6 +39,7 @@ from aiotaskstore.outcome import RELEASED, Failed, Outcome
 from aiotaskstore.registry import Registry
 from aiotaskstore.roots import RootTask
 from aiotaskstore.storage.database import Database
+from aiotaskstore.storage.steps import Operation
 from aiotaskstore.storage.storage import Storage
 from aiotaskstore.task import Claim
 
@@ -153,6 +154,8 @@ class Shift:
         Signs of life go on until the last outcome is written.
         """
         self.stop_claiming()
+        if self._claiming is not None:  # a claim under way is answered first, and what it took given back
+            await asyncio.wait([self._claiming], timeout=self.settings.lease)
         self._given.bell.remove(self)
         drained = await self._quiet_within(grace)
         if not drained:
@@ -171,9 +174,8 @@ class Shift:
 
     def stop_claiming(self) -> None:
         """Claim nothing more."""
-        if self._claiming is not None:
+        if self._claiming is not None and not self._claiming.cancelling():
             self._claiming.cancel()
-            self._claiming = None
 
     def cancel_runs(self) -> None:
         """Cancel what still runs and give it back, without waiting for the grace to end."""
@@ -210,6 +212,27 @@ class Shift:
         if claims and not under_way:
             self._quiet.clear()
             self._begin_some()
+
+    async def claim(self, operation: Operation[list[Claim]]) -> list[Claim]:
+        """Claim, and hear the answer out: what a cancelled claim took all the same is given back."""
+
+        async def ask() -> list[Claim] | TaskStoreError:
+            try:
+                return await self.database.write(operation)
+            except TaskStoreError as error:
+                return error
+
+        asking = self._root.spawn(ask(), name="aiotaskstore claim")
+        try:
+            answer = await asyncio.shield(asking)
+        except asyncio.CancelledError:
+            late = await asking
+            if late and not isinstance(late, TaskStoreError):
+                await self._release(late)
+            raise
+        if isinstance(answer, TaskStoreError):
+            raise answer
+        return answer
 
     def ended(self, run: Run, outcome: Outcome) -> None:
         """Free the slot and write the outcome with the next batch."""
@@ -368,7 +391,7 @@ class Shift:
         except TaskStoreError as error:  # the next heartbeat finds us unknown again
             self.hooks.emit(LoopTroubled("registration", error, self.settings.heartbeat))
 
-    async def _release(self, claims: list[LostClaim]) -> None:
+    async def _release(self, claims: Sequence[Fenced]) -> None:
         ended: list[tuple[Fenced, Outcome]] = [(claim, RELEASED) for claim in claims]
         try:
             await self.database.write(lambda: self.storage.tasks.record(ended))
