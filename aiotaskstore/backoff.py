@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import random
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -70,6 +71,8 @@ def fibonacci(unit: Duration = 60, cap: Duration = 89 * 60, jitter: float = 0) -
 
 def as_backoff(value: Backoff | Duration | None) -> Backoff | None:
     """Read a `backoff=` option: a function, or a number that means a constant wait."""
+    if inspect.iscoroutinefunction(value):
+        raise ConfigurationError(f"backoff must be a plain function of (attempt, error), not async: {value!r}.")
     if value is None or callable(value):
         return value
     return constant(value)

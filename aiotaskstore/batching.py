@@ -6,7 +6,10 @@ An idle system has no added delay and a busy one has large batches, with no time
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from contextvars import Context
+from math import inf
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
@@ -16,13 +19,20 @@ Answer = TypeVar("Answer")
 class Batcher(Generic[Item, Answer]):
     """Gathers items and hands them to `flush`, which answers each with a value or an exception.
 
-    If `flush` raises, every item of the batch is answered with that exception.
+    If `flush` raises, every item of the batch is answered with that exception. Nobody waits longer than
+    `patience` seconds: then it is `TimeoutError`.
     """
 
     def __init__(
-        self, flush: Callable[[list[Item]], Awaitable[Sequence[Answer | BaseException]]], *, most: int
+        self,
+        flush: Callable[[list[Item]], Awaitable[Sequence[Answer | BaseException]]],
+        *,
+        most: int,
+        patience: float = inf,
     ) -> None:
-        self._flush, self._most = flush, most
+        self._flush, self._most, self._patience = flush, most, patience
+        self._deadlines: deque[tuple[float, asyncio.Future[Answer]]] = deque()
+        self._timer: asyncio.TimerHandle | None = None
         self._waiting: list[tuple[Item, asyncio.Future[Answer] | None]] = []
         self._flying: list[Item] = []
         self._arrived = asyncio.Event()
@@ -46,10 +56,13 @@ class Batcher(Generic[Item, Answer]):
     async def submit(self, item: Item) -> Answer:
         """Add an item and wait for its answer.
 
-        Cancelled before the batch is sent, the item leaves it; afterwards it is written all the same.
+        Cancelled or out of patience before the batch is sent, the item leaves it; afterwards it is written all the
+        same.
         """
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._add(item, future)
+        if self._patience < inf:
+            self._limit(future)
         return await future
 
     async def drain(self) -> None:
@@ -83,6 +96,7 @@ class Batcher(Generic[Item, Answer]):
                 self._flying = []
             for (_, future), answer in zip(batch, answers, strict=True):
                 _give(future, answer)
+            self._forget_answered()
         if not self._waiting:
             self._arrived.clear()
             self._quiet.set()
@@ -91,6 +105,27 @@ class Batcher(Generic[Item, Answer]):
         self._waiting.append((item, future))
         self._arrived.set()
         self._quiet.clear()
+
+    def _limit(self, future: asyncio.Future[Answer]) -> None:
+        """Bound a wait; one timer serves all, since they end in order (`asyncio.timeout` cost 4 of 22 µs a call)."""
+        loop = asyncio.get_running_loop()
+        self._deadlines.append((loop.time() + self._patience, future))
+        if self._timer is None:
+            self._timer = loop.call_at(self._deadlines[0][0], self._lose_patience, context=Context())
+
+    def _lose_patience(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._timer = None
+        self._forget_answered()
+        while self._deadlines and self._deadlines[0][0] <= loop.time():
+            _give(self._deadlines.popleft()[1], TimeoutError())
+        self._forget_answered()
+        if self._deadlines:
+            self._timer = loop.call_at(self._deadlines[0][0], self._lose_patience, context=Context())
+
+    def _forget_answered(self) -> None:
+        while self._deadlines and self._deadlines[0][1].done():
+            self._deadlines.popleft()
 
     def _take(self) -> list[tuple[Item, asyncio.Future[Answer] | None]]:
         batch, self._waiting = self._waiting[: self._most], self._waiting[self._most :]

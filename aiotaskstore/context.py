@@ -109,7 +109,7 @@ class TaskContext:
         Raises `ClaimLostError` if the task is no longer this run's, `ConfigurationError` for a fraction outside
         0 to 1.
         """
-        if fraction is not None and not 0 <= fraction <= 1:
+        if fraction is not None and not (isinstance(fraction, int | float) and 0 <= fraction <= 1):
             raise ConfigurationError(f"A progress fraction is a number from 0 to 1, not {fraction!r}.")
         if self._run is None:
             _log.info("progress: %s %s", text, "" if fraction is None else f"{fraction:.0%}")
@@ -143,9 +143,10 @@ class TaskContext:
         return str(value).split(";") if value not in {"", None} else []
 
     def _detail(self, message: str, level: int) -> None:
-        _log.log(level, "%s", message)
+        text = printable(message)
+        _log.log(level, "%s", text)
         if self._run is not None:
-            self._run.tell_detail(printable(message))
+            self._run.tell_detail(text)
 
     def _queued(self) -> Telling:
         if self._run is None:

@@ -205,7 +205,14 @@ class TaskDefinition(BoundTask[P, R]):
             given += [arguments.pop(name, default) for name, default in self.payload.positional_only.items()]
         if self.is_async:
             return await self.handler(*given, **arguments)
-        value = await anyio.to_thread.run_sync(lambda: self.handler(*given, **arguments), limiter=limiter)
+        value, error = await anyio.to_thread.run_sync(
+            lambda: _outcome_of(self.handler, given, arguments), limiter=limiter
+        )
+        if error is not None:
+            try:
+                raise error
+            finally:
+                del error  # or its traceback and this frame keep each other for the garbage collector
         return await value if inspect.isawaitable(value) else value
 
 
@@ -224,6 +231,19 @@ def check_alias(alias: str) -> str:
 def fold(alias: str) -> str:
     """Give what makes two aliases the same: case, "-" and "_" do not count."""
     return alias.lower().replace("-", "").replace("_", "")
+
+
+def _outcome_of(
+    handler: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]
+) -> tuple[Any, BaseException | None]:
+    """Call a handler in its thread, and bring back what it raises as a value.
+
+    A future cannot carry everything: GeneratorExit would close the coroutines that wait for it, not be raised in them.
+    """
+    try:
+        return handler(*args, **kwargs), None
+    except BaseException as error:  # noqa: BLE001 - raised again by whoever waits
+        return None, error
 
 
 def _takes_context(handler: Callable[..., Any], alias: str) -> bool:

@@ -25,7 +25,7 @@ from aiotaskstore.handle import TaskHandle
 from aiotaskstore.hooks import Hooks, check_kind
 from aiotaskstore.ids import as_id, new_id
 from aiotaskstore.manage.enqueuing import Enqueuing, Ready, metadata
-from aiotaskstore.manage.parts import Joined, Joining, Parts, StoreSettings
+from aiotaskstore.manage.parts import CLOSED, Joined, Joining, Parts, StoreSettings
 from aiotaskstore.manage.tasks import TaskManager
 from aiotaskstore.manage.waiting import Waiting
 from aiotaskstore.manage.waking import Waking
@@ -163,7 +163,7 @@ class TaskStore(TaskRouter):
             parts, self._parts = self._parts, None
             self._hooks.spawn_with(None)
             try:
-                await parts.root.stop()
+                await parts.close()
             finally:
                 await parts.storage.database.close()
         self._changing = asyncio.Lock()  # the next open may be on another loop
@@ -408,7 +408,7 @@ class TaskStore(TaskRouter):
 
     def _open_parts(self) -> Parts:
         if self._parts is None:
-            raise ConfigurationError("The store is closed. Use `async with store:`, or `await store.open()` first.")
+            raise ConfigurationError(CLOSED)
         return self._parts
 
     async def _assemble(self, storage: Storage) -> Parts:

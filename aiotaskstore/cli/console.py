@@ -51,8 +51,15 @@ class Console:
         """Print a value as JSON: an object, or a list with an item a line."""
         click.echo(as_json(value))
 
-    def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[str] = ()) -> None:
-        """Print rows under their columns; `right` names the columns that hold numbers.
+    def table(
+        self,
+        columns: Sequence[str],
+        rows: Sequence[Sequence[str]],
+        *,
+        right: Sequence[str] = (),
+        paths: Sequence[str] = (),
+    ) -> None:
+        """Print rows under their columns; `right` names those that hold numbers, `paths` those cut at the front.
 
         On a terminal the widest column gives way so that lines fit; in a pipe nothing is cut.
         """
@@ -65,7 +72,7 @@ class Console:
         def line(cells: Sequence[str]) -> str:
             placed = []
             for column, cell, width in zip(columns, cells, widths, strict=True):
-                text = cell if len(cell) <= width else "…" + cell[len(cell) - width + 1 :]
+                text = _cut(cell, width, at_front=column in paths)
                 padded = text.rjust(width) if column in right else text.ljust(width)
                 placed.append(click.style(padded, fg=_COLOURS[cell]) if cell in _COLOURS else padded)
             return "  ".join(placed).rstrip()
@@ -180,6 +187,12 @@ def _to_stderr(text: str) -> None:
 def _styled(line: str, **style: Any) -> str:
     """Style a line, unless the person asked for no colours (https://no-color.org)."""
     return click.unstyle(line) if os.environ.get("NO_COLOR") else click.style(line, **style) if style else line
+
+
+def _cut(text: str, width: int, *, at_front: bool) -> str:
+    if len(text) <= width:
+        return text
+    return "…" + text[len(text) - width + 1 :] if at_front else text[: width - 1] + "…"
 
 
 def _widest_text(columns: Sequence[str], widths: Sequence[int]) -> int:

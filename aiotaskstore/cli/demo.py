@@ -27,7 +27,7 @@ from aiotaskstore.cli.supervisor import Supervisor
 from aiotaskstore.cli.target import URL, Target, on_a_database
 from aiotaskstore.cli.worker import Plan
 from aiotaskstore.dispatch.dispatcher import Dispatcher
-from aiotaskstore.errors import DatabaseUnavailableError
+from aiotaskstore.errors import DatabaseUnavailableError, TaskStoreError
 from aiotaskstore.events import LoopTroubled, TaskRescued
 from aiotaskstore.queue import Queue
 from aiotaskstore.storage.url import parse_url
@@ -107,7 +107,8 @@ def _ground(directory: str | None, url: str) -> Ground:
 
 
 async def _play(console: Console, ground: Ground, url: str, cast: Cast, *, fresh: bool) -> ExitCode:
-    logging.getLogger("aiotaskstore").setLevel(logging.CRITICAL)  # what matters here is said in the demo's own words
+    for name in ("aiotaskstore", "asyncpg"):  # what matters here is said in the demo's own words
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     store = demo_tasks.store()
     async with store:
         run = await Run.find_or_begin(store, ground, fresh=fresh)
@@ -133,7 +134,8 @@ class Progress:
     ended: float = 0.0
     """When the last file was done."""
     waited: float = 0.0
-    """Of that time, how long there was nothing to do but to wait for a lease."""
+    """Of that time, how long there was nothing to do but to wait."""
+    waited_for: str = ""
 
     @property
     def files(self) -> int:
@@ -167,6 +169,8 @@ class Show:
         """Dispatchers that held tasks of this run before ours began: dead, or another demo's."""
         self._rescued = 0
         self._lease_over = 0.0
+        self._alive_from = 0.0
+        """When to take them for alive: a lease that is over has yet to be noticed."""
         self._last: View | None = None
         self._trouble = ""
         store.on(TaskRescued, self._hear_rescue)
@@ -182,6 +186,7 @@ class Show:
         held = await run.held()
         self.progress.before = self.progress.done = view.done
         self._strangers, self._lease_over = set(held), time.monotonic() + _LEASE
+        self._alive_from = self._lease_over + _LEASE
         if run.resumed:
             say(f"An earlier run stopped at {_done(view)}. Going on from there.")
         elif run.earlier:
@@ -195,17 +200,22 @@ class Show:
         plan = self.cast.plan(self.run.queue)
         dispatcher = self._store.dispatcher(**plan.options, healer=_HEAL_EVERY, name=f"demo:{os.getpid()}")
         beside = Supervisor([f"--app={_APP}", *plan.arguments], self.cast.processes - 1, self._console.say)
+        failure: TaskStoreError | None = None
         async with asyncio.TaskGroup() as group:
             with self._hearing_signals(dispatcher, beside):
                 group.create_task(beside.run())
                 self.progress.began = time.monotonic()
-                await dispatcher.start()
                 try:
+                    await dispatcher.start()
                     with self._console.display("files") as display:
                         view = await self._watch(display)
+                except TaskStoreError as error:  # out of a group it would come as a group
+                    failure = error
                 finally:
                     beside.stop()
                     await dispatcher.stop(_GRACE)
+        if failure is not None:
+            raise failure
         return view if view.report else await self.run.look()
 
     async def _watch(self, display: Display) -> View:
@@ -228,6 +238,7 @@ class Show:
         except DatabaseUnavailableError:
             if self._last is None:
                 raise
+            self.progress.waited_for = "the database"
             return self._last, "waiting", "the database is away"
         self.progress.done = view.done
         if view.sealed and view.done == view.found:
@@ -237,11 +248,14 @@ class Show:
         if not held:
             return view, "counting" if view.sealed else "finding", rate
         only = view.done + held >= view.found
+        self.progress.waited_for = (
+            "the lease of a killed demo" if self._lease_over > time.monotonic() else "another demo"
+        )
         return view, "waiting" if only else "counting", self._about(held)
 
     def _about(self, held: int) -> str:
         left, tasks = self._lease_over - time.monotonic(), counted(held, "task")
-        if left > -_LEASE:  # it may have given a sign of life just before we looked, and must be found dead
+        if time.monotonic() < self._alive_from:
             return f"{tasks} of another demo, its lease ends in {max(0.0, left):.0f} s"
         return f"{tasks} of another demo, which is alive"
 
@@ -320,7 +334,7 @@ def _print_report(console: Console, show: Show, report: Report, ground: Ground) 
         ("words", number(report["words"])),
         ("contents", f"{number(report['contents'])} different; SHA-256 of all {report['fingerprint'][:_SHORT]}"),
         ("this start", f"{counted(progress.files, 'file')} in {span(progress.seconds)}{before}"),
-        ("waited", f"{span(progress.waited)} for the lease of a killed demo" if progress.waited else ""),
+        ("waited", f"{span(progress.waited)} for {progress.waited_for}" if progress.waited else ""),
         ("throughput", f"{number(progress.rate)} files/s with {show.cast}"),
     ]
     console.print()
@@ -331,7 +345,7 @@ def _print_report(console: Console, show: Show, report: Report, ground: Ground) 
         [str(Path(one["path"]).relative_to(ground.directory)), size(one["bytes"]), span(one["seconds"])]
         for one in report["slowest"]
     ]
-    console.table(["slowest files", "size", "took"], rows, right=["size", "took"])
+    console.table(["slowest files", "size", "took"], rows, right=["size", "took"], paths=["slowest files"])
 
 
 def _verdict(report: Report) -> str:

@@ -253,6 +253,7 @@ def _log_to_stderr(*, quiet: bool) -> None:
     level = logging.ERROR if quiet else logging.INFO
     logging.basicConfig(level=level, format="%(asctime)s %(process)d %(levelname)-7s %(message)s")
     logging.getLogger("aiotaskstore.task").setLevel(logging.WARNING)
+    logging.getLogger("asyncpg").setLevel(logging.CRITICAL)  # a database that is away is told by us, in one line
 
 
 def _tell_plan(target: Target, store: TaskStore, plan: Plan, processes: int) -> None:

@@ -33,8 +33,8 @@ class Canceller:
             return 0
         wanted = await shift.database.read(lambda: shift.storage.tasks.cancel_requests(shift.dispatcher_id))
         for task_id, fence, _reason in wanted:
-            run = shift.runs.get(task_id)
-            if run is not None and run.claim.fence == fence:
+            run = shift.runs.get((task_id, fence))
+            if run is not None:
                 run.stop(StopReason.CANCEL)
         return len(wanted)
 

@@ -90,10 +90,14 @@ class Pulse:
     def answered(self, answer: Answer) -> None:
         """Take an answer in; in the dispatcher's own loop."""
         shift = self._shift
-        self.steady += 1
-        self._answered_at = max(self._answered_at, answer.at)
-        if not answer.known:
+        if answer.known:
+            self.steady += 1
+            self._answered_at = max(self._answered_at, answer.at)
+        else:  # claims made before we are known again could be taken from us at once
+            self.steady = 0
             shift.disowned()
+        if len(answer.running) < _MOST_BELIEVED:
+            shift.lose_runs_but(answer.running, answer.at)
         # A claim on its way to us looks like one we do not run; only what is so twice in a row is given back.
         strangers = answer.running - shift.claims()
         lost_claims, self._suspects = strangers & self._suspects, strangers
@@ -109,7 +113,7 @@ class Pulse:
     async def guard(self) -> None:
         """End our runs as lost once the database has not heard from us for too long; for ever."""
         while True:
-            await asyncio.sleep(_GUARD_EVERY)
+            await asyncio.sleep(min(_GUARD_EVERY, self._shift.settings.heartbeat / 2))
             if not self.fresh:
                 self._shift.lose_runs()
 

@@ -14,7 +14,7 @@ from aiotaskstore.context import TaskContext, running_context
 from aiotaskstore.definition import AnyDefinition
 from aiotaskstore.directives import Cancel, Fail, Snooze, find_retry
 from aiotaskstore.duration import seconds
-from aiotaskstore.errors import ClaimLostError, PayloadError, TaskStoreError
+from aiotaskstore.errors import ClaimLostError, ConfigurationError
 from aiotaskstore.events import TaskStarted
 from aiotaskstore.outcome import (
     EMPTY,
@@ -56,6 +56,7 @@ class Run:
         "_shift",
         "_timer",
         "abandoned",
+        "begun",
         "claim",
         "deadline",
         "error",
@@ -71,6 +72,7 @@ class Run:
         self.reason: StopReason | None = None
         self.error: BaseException | None = None
         self.task: asyncio.Task[None] | None = None
+        self.begun: float = time.monotonic()
         self.started: float = 0.0
         self.took: float = 0.0
         self.deadline: float = inf
@@ -97,7 +99,9 @@ class Run:
             return self._stopped(asyncio.CancelledError())
         try:
             arguments = self._definition.payload.decode(self.claim.payload)
-        except TaskStoreError as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - the types' validators are the application's code too
             return self._undecodable(error)
         context = TaskContext(self, self._shift.store)
         running_context.set(context)
@@ -123,7 +127,9 @@ class Run:
                 return EMPTY
         try:
             return Succeeded(self._definition.result.encode(value, self._shift.result_limit))
-        except TaskStoreError as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - and so are their serializers
             return self._failed(error, "error")
 
     def _raised(self, error: BaseException) -> Outcome:
@@ -170,9 +176,14 @@ class Run:
         else:
             try:
                 delay = seconds(self._backoff()(claim.attempt, error), "backoff")
-            except Exception as broken:  # noqa: BLE001 - a broken backoff must not lose the attempt's outcome
+            except KeyboardInterrupt:
+                raise
+            except BaseException as broken:  # noqa: BLE001 - a broken backoff must not lose the attempt's outcome
                 broken.__context__ = error
-                return self._failed(broken, "error")
+                self.error = broken
+                why = f"{type(broken).__name__}: {printable(broken, limit=500)}"
+                message = f"{printable(error, limit=9_000)} (no further attempt, since the backoff failed with {why})"
+                return Failed(type(error).__name__, message, "error")
         return Retrying(type(error).__name__, printable(error), delay)
 
     def _backoff(self) -> Any:
@@ -182,7 +193,7 @@ class Run:
         self.error = error
         return Failed(type(error).__name__, printable(error), reason)
 
-    def _undecodable(self, error: TaskStoreError) -> Outcome:
+    def _undecodable(self, error: BaseException) -> Outcome:
         self.error = error
         match self._definition.defaults.on_decode_error:
             case "cancel":
@@ -190,7 +201,7 @@ class Run:
             case "fail":
                 return self._failed(error, "error")
             case _:
-                return self._judge(error) if isinstance(error, PayloadError) else self._failed(error, "error")
+                return self._failed(error, "error") if isinstance(error, ConfigurationError) else self._judge(error)
 
     # ── stopping ──────────────────────────────────────────────────────────────────────────────────────────
 

@@ -92,7 +92,8 @@ class Shift:
         self.slots: Slots = Slots(limits, settings.concurrency)
         # A limiter of our own, since anyio's is shared with the application; the slots are what bounds us.
         self.threads: anyio.CapacityLimiter = anyio.CapacityLimiter(math.inf)
-        self.runs: dict[UUID, Run] = {}
+        self.runs: dict[tuple[UUID, int], Run] = {}
+        """What runs here, by task and fence."""
         self.deadlines: Deadlines = Deadlines(self.runs.values)
         self._claimed: deque[Claim] = deque()
         self.listening: asyncio.Event = asyncio.Event()
@@ -236,8 +237,7 @@ class Shift:
 
     def ended(self, run: Run, outcome: Outcome) -> None:
         """Free the slot and write the outcome with the next batch."""
-        if self.runs.get(run.claim.id) is run:
-            del self.runs[run.claim.id]
+        self.runs.pop((run.claim.id, run.claim.fence), None)
         self.slots.release(run.claim.queue)
         self.recorder.ended(run, outcome)
         if run.abandoned:
@@ -275,6 +275,12 @@ class Shift:
     def lose_runs(self) -> None:
         """End our runs: their tasks are, or soon may be, somebody else's."""
         self._stop_runs(StopReason.LOST)
+
+    def lose_runs_but(self, believed: frozenset[tuple[UUID, int]], at: float) -> None:
+        """End the runs begun before `at` that the database believes are not ours any more."""
+        for claim, run in list(self.runs.items()):
+            if run.begun < at and claim not in believed:
+                run.stop(StopReason.LOST)
 
     def disowned(self) -> None:
         """Others have rescued our tasks: end our runs, and become known again."""
@@ -347,7 +353,10 @@ class Shift:
             self._missing(claim)
             return
         run = Run(self, claim, definition)
-        self.runs[claim.id] = run
+        earlier = self.runs.get((claim.id, claim.fence - 1))
+        if earlier is not None:  # which others took for dead: the task is rescued, and has come back to us
+            earlier.stop(StopReason.LOST)
+        self.runs[claim.id, claim.fence] = run
         run.task = self._root.spawn(run.carry_out(), context=Context())
 
     def _stop_runs(self, reason: StopReason) -> None:
@@ -390,6 +399,8 @@ class Shift:
             await self.database.write(self._registration)
         except TaskStoreError as error:  # the next heartbeat finds us unknown again
             self.hooks.emit(LoopTroubled("registration", error, self.settings.heartbeat))
+        else:
+            self.wakeup.unmarked()
 
     async def _release(self, claims: Sequence[Fenced]) -> None:
         ended: list[tuple[Fenced, Outcome]] = [(claim, RELEASED) for claim in claims]

@@ -36,6 +36,7 @@ class Wakeup:
         self.hearing: bool = False
         self.on_cancel: Callable[[], None] = lambda: None
         self._slept = 0
+        self._poll_at: float | None = None
         self._idle = False
 
     def hint(self, queues: frozenset[str]) -> None:
@@ -62,21 +63,26 @@ class Wakeup:
 
     def worked(self) -> None:
         """There was work: the next sleep starts with short polls again."""
-        self._slept = 0
+        self._slept, self._poll_at = 0, None
 
     async def sleep(self) -> None:
-        """Wait for a hint or a free slot; after a while, say that any queue may have work."""
+        """Wait for a hint or a free slot; when it is time to poll, say that any queue may have work."""
+        if self._poll_at is None:  # what stirs us meanwhile, such as a heartbeat, does not put the poll off
+            self._poll_at = asyncio.get_running_loop().time() + jittered(self._pause())
+        try:
+            async with asyncio.timeout_at(self._poll_at):
+                await self._event.wait()
+        except TimeoutError:
+            self.every_queue, self._poll_at = True, None
+
+    def _pause(self) -> float:
         longest = self._shift.settings.poll_interval
         if self.hearing:
             pause = longest if self._slept else _SOON
         else:
-            pause = min(longest, _FIRST_POLL * 2**self._slept)
+            pause = _FIRST_POLL * 2**self._slept
         self._slept = min(self._slept + 1, 10)
-        try:
-            async with asyncio.timeout(jittered(min(pause, longest))):
-                await self._event.wait()
-        except TimeoutError:
-            self.every_queue = True
+        return min(pause, longest)
 
     async def change(self) -> None:
         """Wait until something changes: a hint, a slot, an answer from the database."""
@@ -99,6 +105,11 @@ class Wakeup:
         """Unmark it."""
         if self._idle:
             await self._mark(idle=False)
+
+    def unmarked(self) -> None:
+        """Hear that the dispatcher's row is a new one, in which nothing says that it sleeps."""
+        self._idle = False
+        self.hint(frozenset())
 
     async def listen(self) -> None:
         """Hear other processes for as long as they can be heard; poll while they cannot."""

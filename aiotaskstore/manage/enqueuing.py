@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
@@ -80,8 +80,9 @@ class Enqueuing:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        self._plain: Batcher[NewTask, None] = Batcher(self._insert_plain, most=MOST_ROWS)
-        self._keyed: Batcher[Ready, UUID] = Batcher(self._insert_keyed, most=MOST_ROWS)
+        patience = parts.settings.enqueue_timeout
+        self._plain: Batcher[NewTask, None] = Batcher(self._insert_plain, most=MOST_ROWS, patience=patience)
+        self._keyed: Batcher[Ready, UUID] = Batcher(self._insert_keyed, most=MOST_ROWS, patience=patience)
         self._known: dict[str, tuple[float, Definition]] = {}
 
     async def run(self) -> None:
@@ -89,6 +90,14 @@ class Enqueuing:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._plain.run(), name="aiotaskstore inserter")
             group.create_task(self._keyed.run(), name="aiotaskstore inserter of external ids")
+
+    async def drain(self) -> None:
+        """Wait until what was given so far is stored or refused, at most `enqueue_timeout`."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._parts.settings.enqueue_timeout):
+                while self._plain.backlog or self._keyed.backlog:
+                    await self._plain.drain()
+                    await self._keyed.drain()
 
     async def prepare(self, draft: Draft[Any], joined: Joined | None = None, *, task_id: UUID | None = None) -> Ready:
         """Make a row of a draft; an alias that nobody knows is an `UnknownAliasError`."""
@@ -108,16 +117,14 @@ class Enqueuing:
         """Store one row; gives its id, or the id of the task that has its external id already."""
         if joined is not None:
             return (await self._enqueue_joined([ready], joined))[0]
+        self._parts.check()
         try:
-            async with asyncio.timeout(self._parts.settings.enqueue_timeout) as limit:
-                if ready.row.external_id is None:
-                    await self._plain.submit(ready.row)
-                    task_id = ready.row.id
-                else:
-                    task_id = await self._keyed.submit(ready)
+            if ready.row.external_id is None:
+                await self._plain.submit(ready.row)
+                task_id = ready.row.id
+            else:
+                task_id = await self._keyed.submit(ready)
         except TimeoutError as error:
-            if not limit.expired():
-                raise
             raise DatabaseUnavailableError(
                 f"The task was not stored within enqueue_timeout ({self._parts.settings.enqueue_timeout:g} s); with an "
                 "external id, somebody's open transaction may hold it. It may still be stored."

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from aiotaskstore.bell import Bell
+from aiotaskstore.errors import ConfigurationError
 from aiotaskstore.hooks import Hooks
 from aiotaskstore.queue import Queue
 from aiotaskstore.registry import Registry
@@ -22,6 +23,17 @@ if TYPE_CHECKING:
     from aiotaskstore.manage.enqueuing import Enqueuing
     from aiotaskstore.manage.waiting import Waiting
     from aiotaskstore.manage.waking import Waking
+
+
+CLOSED = "The store is closed. Use `async with store:`, or `await store.open()` first."
+_LAST_CALLS = 5.0
+"""Seconds that a closing store waits for calls under way."""
+
+
+def _set_event() -> asyncio.Event:
+    event = asyncio.Event()
+    event.set()
+    return event
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,24 +96,44 @@ class Parts:
     waiting: Waiting = field(init=False)
     waking: Waking = field(init=False)
 
+    closed: bool = False
+    """Whether the store has been closed since."""
+    _calls: int = 0
+    _idle: asyncio.Event = field(default_factory=_set_event)
+
+    def check(self) -> None:
+        """Raise what stands against going on: the store was closed, or its root task died."""
+        if self.closed:
+            raise ConfigurationError(CLOSED)
+        self.root.check()
+
+    async def close(self) -> None:
+        """Let what is being enqueued be stored, tell whoever waits for a task, and end every loop."""
+        await self.enqueuing.drain()
+        self.closed = True
+        self.waiting.give_up()
+        try:
+            await self.root.stop()
+        finally:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LAST_CALLS):
+                    await self._idle.wait()
+
     def joined(self, connection: Any = None) -> Joined | None:
         """Give the transaction to take part in: the connection given, else the one this task has joined."""
         return Joined(connection, None) if connection is not None else self.joining.current()
 
     async def read(self, operation: Operation[T], joined: Joined | None) -> T:
         """Run an operation that writes nothing, in the caller's transaction if there is one."""
-        self.root.check()
         database = self.storage.database
-        if joined is None:
-            return await database.read(operation)
-        return await database.run_on(joined.connection, operation)
+        with self._going_on():
+            if joined is None:
+                return await database.read(operation)
+            return await database.run_on(joined.connection, operation)
 
     async def write(self, operation: Operation[T], joined: Joined | None, *, then: Step | None = None) -> T:
         """Run an operation; `then` is a last step for a caller's transaction, such as a NOTIFY."""
-        self.root.check()
         database = self.storage.database
-        if joined is None:
-            return await database.write(operation)
 
         def within() -> Unit[T]:
             answer = yield from operation()
@@ -109,4 +141,24 @@ class Parts:
                 yield then
             return answer
 
-        return await database.run_on(joined.connection, within)
+        with self._going_on():
+            if joined is None:
+                return await database.write(operation)
+            return await database.run_on(joined.connection, within)
+
+    @contextmanager
+    def _going_on(self) -> Iterator[None]:
+        """Say that the store was closed, whatever a database that was closed meanwhile says."""
+        self.check()
+        self._calls += 1
+        self._idle.clear()
+        try:
+            yield
+        except Exception as error:
+            if self.closed:
+                raise ConfigurationError(CLOSED) from error
+            raise
+        finally:
+            self._calls -= 1
+            if not self._calls:
+                self._idle.set()

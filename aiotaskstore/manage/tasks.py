@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 from uuid import UUID
@@ -226,6 +226,8 @@ class TaskManager:
         after: After,
     ) -> int:
         """Act on every match, a batch at a time, each batch in a transaction of its own."""
+        if not isinstance(where, Mapping):
+            raise InvalidQueryError(f'where= takes filters, such as {{"queue": "emails"}}, not {where!r}.')
         paging = {"order_by", "descending", "offset", "after"} & where.keys()
         if paging:
             raise InvalidQueryError(f"where= chooses tasks; {', '.join(sorted(paging))} has no meaning there.")

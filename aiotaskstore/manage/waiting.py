@@ -6,8 +6,9 @@ import asyncio
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from aiotaskstore.errors import TaskStoreError
+from aiotaskstore.errors import ConfigurationError, TaskStoreError
 from aiotaskstore.events import LoopTroubled, TaskFinished
+from aiotaskstore.manage.parts import CLOSED
 
 if TYPE_CHECKING:
     from aiotaskstore.manage.parts import Parts
@@ -24,6 +25,7 @@ class Waiting:
 
     async def until_finished(self, task_id: UUID) -> None:
         """Wait until the task has finished, or no row of it is kept."""
+        self._parts.check()
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         if not self._waiters:
             self._forget = self._parts.hooks.on(TaskFinished, self._heard)
@@ -48,6 +50,12 @@ class Waiting:
                 await asyncio.sleep(interval)
             if not self._waiters:
                 self._wanted.clear()
+
+    def give_up(self) -> None:
+        """Tell whoever still waits that the store was closed."""
+        for future in [future for futures in self._waiters.values() for future in futures]:
+            if not future.done():
+                future.set_exception(ConfigurationError(CLOSED))
 
     async def look_once(self, ids: list[UUID]) -> None:
         """Ask which of these have finished, and tell those who wait."""

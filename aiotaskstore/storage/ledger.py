@@ -9,7 +9,7 @@ from aiotaskstore.outcome import Cancelled, Failed, Lost, Outcome, Released, Ret
 from aiotaskstore.retention import Retention
 from aiotaskstore.storage.rows import CODES, ON_STUCK
 from aiotaskstore.storage.steps import Row
-from aiotaskstore.task import TaskStatus
+from aiotaskstore.task import Claim, TaskStatus
 
 LEAST_STUCK_TRIES = 3
 """A crash is not the handler's error: a task may be claimed this often before its dispatchers' deaths fail it."""
@@ -50,6 +50,32 @@ class Ending(NamedTuple):
     expires_in: float | None
     keep_payload: bool
     keep: bool
+
+
+class Finish(NamedTuple):
+    """A success whose row stays: of the row, nothing must be known but that the claim holds."""
+
+    id: UUID
+    fence: int
+    result: str
+    expires_in: float | None
+    keep_payload: bool
+
+    @staticmethod
+    def of(claim: object, outcome: Outcome) -> Finish | None:
+        """Give the finish, if this attempt ended so."""
+        if not (isinstance(outcome, Succeeded) and isinstance(claim, Claim)):
+            return None
+        retention = Retention.load(claim.retention)
+        if not retention.keeps_row(succeeded=True):
+            return None
+        keep_payload = retention.keeps_payload(succeeded=True)
+        return Finish(claim.id, claim.fence, outcome.result, retention.period_seconds, keep_payload)
+
+    @property
+    def ending(self) -> Ending:
+        """The same as a move."""
+        return Ending(self.id, SUCCEEDED, self.result, None, "ok", None, self.expires_in, self.keep_payload, keep=True)
 
 
 class GiveBack(NamedTuple):

@@ -12,7 +12,7 @@ from uuid import UUID
 from aiotaskstore.errors import DuplicateTaskError
 from aiotaskstore.outcome import Cancelled, Outcome, Succeeded
 from aiotaskstore.storage.database import Conflict, fields_of
-from aiotaskstore.storage.ledger import RUNNING, SUCCEEDED, Ending, GiveBack, Held, Ledger, Trace, was_given_up
+from aiotaskstore.storage.ledger import RUNNING, SUCCEEDED, Ending, Finish, GiveBack, Held, Ledger, Trace, was_given_up
 from aiotaskstore.storage.rows import STATUSES, Beside, read_beside
 from aiotaskstore.storage.steps import BEGIN, Batch, Call, Rows, Unit
 from aiotaskstore.task import Claim, NewTask, Progress, TaskStatus
@@ -207,6 +207,9 @@ class Tasks:
     def record(self, ended: Sequence[tuple[Fenced, Outcome]], *, again: bool = False) -> Unit[Recorded]:
         """Write how attempts ended. With `again`, an earlier call may have done so and lost its answer."""
         yield BEGIN
+        ended = yield from self._finish(ended)
+        if not ended:
+            return Recorded()
         held = yield from self.lock([claim.id for claim, _ in ended])
         ledger = Ledger()
         gone: list[tuple[Fenced, Outcome]] = []
@@ -230,9 +233,7 @@ class Tasks:
         if ledger.traces:
             yield Batch("insert_errors", fields_of(Trace), ledger.traces)
         if ledger.endings:
-            kept = [ending for ending in ledger.endings if ending.keep]
-            for chunk in chunked(kept, lambda ending: len(ending.result or "")):
-                yield Batch("bury", fields_of(Ending)[:-1], [ending[:-1] for ending in chunk])
+            yield from self._bury([ending for ending in ledger.endings if ending.keep])
             yield from self.remove([ending.id for ending in ledger.endings])
             gone = [held[ending.id] for ending in ledger.endings if not ending.keep]
             yield from self.forget([(row.id, row.alias, row.external_id) for row in gone])
@@ -285,6 +286,24 @@ class Tasks:
         rows = yield Call("lock", {"ids": sorted(set(ids))})
         uid = self.database.uid
         return {(id_ := uid(row[0])): Held(id_, *row[1:]) for row in rows}
+
+    def _finish(self, ended: Sequence[tuple[Fenced, Outcome]]) -> Unit[Sequence[tuple[Fenced, Outcome]]]:
+        """Write the plain successes if all of their claims hold; gives what is left to write with more care."""
+        finishes = sorted(finish for claim, outcome in ended if (finish := Finish.of(claim, outcome)))
+        if not finishes:
+            return ended
+        ids = [finish.id for finish in finishes]
+        fences = yield Call("lock_running", {"ids": ids})
+        if [row[0] for row in fences] != [finish.fence for finish in finishes]:
+            return ended
+        yield from self._bury([finish.ending for finish in finishes])
+        yield Call("delete_tasks", {"ids": ids})
+        written = set(ids)
+        return [one for one in ended if one[0].id not in written]
+
+    def _bury(self, endings: Sequence[Ending]) -> Unit[None]:
+        for chunk in chunked(endings, lambda ending: len(ending.result or "")):
+            yield Batch("bury", fields_of(Ending)[:-1], [ending[:-1] for ending in chunk])
 
     def _correct(self, gone: Sequence[tuple[Fenced, Outcome]], *, again: bool) -> Unit[set[UUID]]:
         """Turn what a rescue gave up into the success it was after all; gives the ids that really are lost."""

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from uuid import UUID
 
-from aiotaskstore.outcome import Outcome, Succeeded
-from aiotaskstore.retention import Retention
+from aiotaskstore.outcome import Outcome
+from aiotaskstore.storage.database import fields_of
+from aiotaskstore.storage.ledger import Finish
 from aiotaskstore.storage.steps import Batch, Call, Unit
 from aiotaskstore.storage.tasks import Fenced, Recorded, Tasks
 from aiotaskstore.task import Claim
-
-_FINISH = ("id", "fence", "result", "expires_in", "keep_payload")
 
 
 class PostgresTasks(Tasks):
@@ -28,21 +27,8 @@ class PostgresTasks(Tasks):
         A ctid moves when a harmless update commits beside the statement, which then skips the row though its
         fence still matches (241 of 12,000 in a test made to provoke it).
         """
-        rows = [row for claim, outcome in ended if (row := _finish_row(claim, outcome))]
-        if len(rows) < len(ended):
-            return (yield from super().record(ended, again=again))
-        found = {row[0] for row in (yield Batch("finish", _FINISH, rows))}
-        if len(found) == len(rows):
+        finishes = [finish for claim, outcome in ended if (finish := Finish.of(claim, outcome))]
+        found = {row[0] for row in (yield Batch("finish", fields_of(Finish), finishes))} if finishes else set()
+        if len(found) == len(ended):
             return Recorded()
         return (yield from super().record([one for one in ended if one[0].id not in found], again=again))
-
-
-def _finish_row(claim: Fenced, outcome: Outcome) -> tuple[object, ...] | None:
-    """Give the parameters of statement `finish`; nothing for what needs more than that statement."""
-    if not isinstance(outcome, Succeeded) or not isinstance(claim, Claim):
-        return None
-    retention = Retention.load(claim.retention)
-    if not retention.keeps_row(succeeded=True):
-        return None
-    keep_payload = retention.keeps_payload(succeeded=True)
-    return claim.id, claim.fence, outcome.result, retention.period_seconds, keep_payload

@@ -1,5 +1,9 @@
 -- What MySQL 8 and MariaDB 10.6+ say differently. Batches arrive as one JSON document; what may be claimed also
 -- stands in `ready`, and `tasks` is written by primary key only.
+--
+-- FORCE INDEX (PRIMARY) stands wherever rows are locked by a list of ids: the planner likes to scan a small table
+-- instead, and a scan waits for every row that any open transaction has touched, and in a caller's REPEATABLE READ
+-- transaction locks everything that it passes, gaps too.
 
 -- name: insert_tasks
 INSERT INTO aiotaskstore_tasks (
@@ -24,10 +28,11 @@ FROM JSON_TABLE(:rows, '$[*]' COLUMNS (
 
 -- name: insert_ready
 INSERT INTO aiotaskstore_ready (id, queue, priority, run_at, alias)
-SELECT id, queue, priority, run_at, alias FROM aiotaskstore_tasks WHERE id IN :ids AND status = 1
+SELECT id, queue, priority, run_at, alias FROM aiotaskstore_tasks FORCE INDEX (PRIMARY)
+WHERE id IN :ids AND status = 1
 
 -- name: delete_ready
-DELETE FROM aiotaskstore_ready WHERE id IN :ids
+DELETE r FROM aiotaskstore_ready r FORCE INDEX (PRIMARY) WHERE r.id IN :ids
 
 -- Not INSERT IGNORE: it would hide every other error too.
 -- name: insert_keys
@@ -39,8 +44,12 @@ ON DUPLICATE KEY UPDATE aiotaskstore_task_keys.task_id = aiotaskstore_task_keys.
 
 -- A locking read is current even inside a caller's REPEATABLE READ transaction.
 -- name: key_owners
-SELECT alias, external_id, task_id FROM aiotaskstore_task_keys
+SELECT alias, external_id, task_id FROM aiotaskstore_task_keys FORCE INDEX (PRIMARY)
 WHERE alias IN :aliases AND external_id IN :external_ids LOCK IN SHARE MODE
+
+-- name: lock_keys
+SELECT alias, external_id, task_id FROM aiotaskstore_task_keys FORCE INDEX (PRIMARY)
+WHERE alias IN :aliases AND external_id IN :external_ids ORDER BY alias, external_id FOR UPDATE
 
 -- name: take_over_keys
 UPDATE JSON_TABLE(:rows, '$[*]' COLUMNS (
@@ -58,7 +67,7 @@ ORDER BY r.priority, r.run_at, r.id LIMIT :limit
 FOR UPDATE SKIP LOCKED
 
 -- name: mark_running
-UPDATE aiotaskstore_tasks
+UPDATE aiotaskstore_tasks FORCE INDEX (PRIMARY)
 SET status = 3, fence = fence + 1, attempt = attempt + 1, dispatcher_id = :dispatcher,
     started_at = :now, updated_at = :now
 WHERE id IN :ids AND status = 1
@@ -127,7 +136,52 @@ SELECT id, queue FROM aiotaskstore_tasks WHERE status = 0 AND run_at <= :now
 ORDER BY run_at LIMIT :limit FOR UPDATE SKIP LOCKED
 
 -- name: place_pending
-UPDATE aiotaskstore_tasks SET status = 1, updated_at = :now WHERE id IN :ids
+UPDATE aiotaskstore_tasks FORCE INDEX (PRIMARY) SET status = 1, updated_at = :now WHERE id IN :ids
+
+-- name: lock
+SELECT {held} FROM aiotaskstore_tasks FORCE INDEX (PRIMARY) WHERE id IN :ids ORDER BY id FOR UPDATE
+
+-- name: lock_running
+SELECT fence FROM aiotaskstore_tasks FORCE INDEX (PRIMARY) WHERE id IN :ids AND status = 3 ORDER BY id FOR UPDATE
+
+-- name: lock_finished
+SELECT {held}, finish_reason, payload IS NULL FROM aiotaskstore_history FORCE INDEX (PRIMARY)
+WHERE id IN :ids ORDER BY id FOR UPDATE
+
+-- name: drop_keys
+DELETE k FROM aiotaskstore_task_keys k FORCE INDEX (PRIMARY)
+WHERE k.alias IN :aliases AND k.external_id IN :external_ids AND k.task_id IN :ids
+
+-- name: drop_errors
+DELETE e FROM aiotaskstore_task_errors e FORCE INDEX (PRIMARY) WHERE e.task_id IN :ids
+
+-- name: drop_progress
+DELETE p FROM aiotaskstore_task_progress p FORCE INDEX (PRIMARY) WHERE p.task_id IN :ids
+
+-- name: drop_details
+DELETE d FROM aiotaskstore_task_details d FORCE INDEX (PRIMARY) WHERE d.task_id IN :ids
+
+-- name: delete_tasks
+DELETE t FROM aiotaskstore_tasks t FORCE INDEX (PRIMARY) WHERE t.id IN :ids
+
+-- name: delete_history
+DELETE h FROM aiotaskstore_history h FORCE INDEX (PRIMARY) WHERE h.id IN :ids
+
+-- name: request_cancel
+UPDATE aiotaskstore_tasks FORCE INDEX (PRIMARY)
+SET cancel_requested_at = :now, cancel_reason = :reason, updated_at = :now
+WHERE id IN :ids AND status = 3 AND cancel_requested_at IS NULL
+
+-- name: restart
+UPDATE aiotaskstore_tasks FORCE INDEX (PRIMARY)
+SET status = 1, attempt = 0, run_at = :now, fence = fence + 1, dispatcher_id = NULL, held_key = NULL,
+    cancel_requested_at = NULL, cancel_reason = NULL, updated_at = :now, started_at = NULL
+WHERE id IN :ids AND status <> 3
+
+-- name: revive
+INSERT INTO aiotaskstore_tasks ({carried}, payload, fence, status, attempt, run_at, updated_at)
+SELECT {carried}, payload, fence + 1, 1, 0, :now, :now FROM aiotaskstore_history FORCE INDEX (PRIMARY)
+WHERE id IN :ids
 
 -- name: pending_queues
 SELECT DISTINCT queue FROM aiotaskstore_ready

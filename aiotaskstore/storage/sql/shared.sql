@@ -43,6 +43,10 @@ INSERT INTO aiotaskstore_migrations (version, name, applied_at) VALUES (:version
 -- name: lock
 SELECT {held} FROM aiotaskstore_tasks WHERE id IN :ids ORDER BY id FOR UPDATE
 
+-- Which of these still run, as fences in the order of ids.
+-- name: lock_running
+SELECT fence FROM aiotaskstore_tasks WHERE id IN :ids AND status = 3 ORDER BY id FOR UPDATE
+
 -- name: lock_finished
 SELECT {held}, finish_reason, payload IS NULL FROM aiotaskstore_history WHERE id IN :ids ORDER BY id FOR UPDATE
 

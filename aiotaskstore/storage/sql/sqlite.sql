@@ -4,6 +4,9 @@
 -- name: lock
 SELECT {held} FROM aiotaskstore_tasks WHERE id IN :ids
 
+-- name: lock_running
+SELECT fence FROM aiotaskstore_tasks WHERE id IN :ids AND status = 3 ORDER BY id
+
 -- name: lock_finished
 SELECT {held}, finish_reason, payload IS NULL FROM aiotaskstore_history WHERE id IN :ids
 

@@ -1,0 +1,192 @@
+"""`worker`: one process or several, from start to every kind of stop."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from aiotaskstore import Task, TaskStore
+from tests.cli import app
+from tests.cli.command import APP, Commands
+from tests.helpers import eventually
+
+
+@pytest.fixture
+async def store(sqlite_url: str) -> AsyncIterator[TaskStore]:
+    """The app's tasks on the test's database, run by nobody here."""
+    opened = TaskStore(sqlite_url)
+    for one in app.store.handlers:
+        opened.include(one)
+    async with opened:
+        yield opened
+
+
+async def lingering(store: TaskStore, folder: Path, count: int = 1) -> list[Task]:
+    drafts = [store.draft("linger", {"folder": str(folder)}) for _ in range(count)]
+    return [await store.tasks.require(one) for one in await store.enqueue_many(drafts)]
+
+
+async def running(store: TaskStore, count: int = 1) -> None:
+    async def look() -> bool:
+        return await store.tasks.count(status="running") == count
+
+    await eventually(look)
+
+
+def pids(folder: Path) -> set[int]:
+    return {int(one.name.removeprefix("lingers-")) for one in folder.glob("lingers-*")}
+
+
+async def started(folder: Path, count: int) -> set[int]:
+    """Wait until so many processes run a handler, and name them."""
+    await eventually(lambda: len(pids(folder)) == count)
+    return pids(folder)
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+async def test_the_first_sigterm_waits_for_what_runs(cli: Commands, store: TaskStore, sqlite_url: str):
+    (task,) = await lingering(store, cli.folder)
+    worker = cli.start("worker", APP, "--url", sqlite_url)
+    await running(store)
+    worker.signal(signal.SIGTERM)
+    waiting = (await store.enqueue("add", {"a": 1})).id
+    (cli.folder / "go").touch()
+    answer = await worker.ends()
+    assert (answer.code, answer.out) == (0, "")
+    assert (await store.tasks.require(task.id)).result == "went"
+    assert (await store.tasks.require(waiting)).attempt in {0, 1}
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_what_outlasts_the_grace_is_handed_back(
+    cli: Commands, store: TaskStore, sqlite_url: str, number: signal.Signals
+):
+    (task,) = await lingering(store, cli.folder)
+    worker = cli.start("worker", APP, "--url", sqlite_url, "--grace", "100ms")
+    await running(store)
+    worker.signal(number)
+    answer = await worker.ends()
+    assert answer.code == 3
+    assert "handed back 1 task" in answer.err
+    back = await store.tasks.require(task.id)
+    assert (back.status, back.attempt, back.run_at) == ("pending", 0, task.run_at)
+
+
+async def test_the_second_signal_hands_back_at_once(cli: Commands, store: TaskStore, sqlite_url: str):
+    (task,) = await lingering(store, cli.folder)
+    worker = cli.start("worker", APP, "--url", sqlite_url, "--grace", "10m")
+    await running(store)
+    worker.signal(signal.SIGTERM)
+    worker.signal(signal.SIGINT)
+    assert (await worker.ends()).code == 3
+    assert (await store.tasks.require(task.id)).status == "pending"
+
+
+async def test_the_third_signal_exits_at_once(cli: Commands, store: TaskStore, sqlite_url: str):
+    (cli.folder / "stubborn.py").write_text(
+        "import asyncio\nfrom aiotaskstore import TaskStore\n"
+        "store = TaskStore.from_env()\n"
+        "@store.task\n"
+        "async def linger(folder: str) -> None:\n"
+        "    while True:\n"
+        "        try:\n"
+        "            await asyncio.sleep(60)\n"
+        "        except asyncio.CancelledError:\n"
+        "            print('I stay', flush=True)\n"
+    )
+    await lingering(store, cli.folder)
+    worker = cli.start("worker", "--app", "stubborn:store", "--url", sqlite_url, "--grace", "10m")
+    await running(store)
+    worker.signal(signal.SIGTERM)
+    worker.signal(signal.SIGINT)  # two of one kind would be one, if the second came before the first was heard
+    await eventually(lambda: "I stay" in worker.out)
+    worker.signal(signal.SIGTERM)
+    assert (await worker.ends()).code == 1
+
+
+async def test_drain_runs_what_is_due_and_exits(cli: Commands, store: TaskStore, sqlite_url: str):
+    drafts = [store.draft("note", {"folder": str(cli.folder), "name": f"note-{n}"}) for n in range(50)]
+    await store.enqueue_many(drafts)
+    later = await store.enqueue("add", {"a": 1}, delay=3600)
+    answer = await cli.done("worker", "--drain", "--processes", "2", APP, "--url", sqlite_url)
+    assert len(list(cli.folder.glob("note-*"))) == 50
+    assert sum(int(one) for one in re.findall(r"ran (\d+) tasks?;", answer.err)) == 50
+    assert await later.status() == "scheduled"
+
+
+@pytest.mark.parametrize("signals", [1, 2])
+async def test_draining_stops_when_told(cli: Commands, store: TaskStore, sqlite_url: str, signals: int):
+    (task,) = await lingering(store, cli.folder)
+    worker = cli.start("worker", APP, "--drain", "--url", sqlite_url, "--grace", "100ms" if signals == 1 else "10m")
+    await running(store)
+    for number in (signal.SIGTERM, signal.SIGINT)[:signals]:
+        worker.signal(number)
+    assert (await worker.ends()).code == 3
+    assert (await store.tasks.require(task.id)).status == "pending"
+
+
+async def test_only_the_queues_named_are_served(cli: Commands, store: TaskStore, sqlite_url: str):
+    ids = await store.enqueue_many(
+        [
+            store.draft("add", {"a": 1}, queue="emails"),
+            store.draft("add", {"a": 1}, queue="with:colon"),
+            store.draft("add", {"a": 1}, queue="others"),
+        ]
+    )
+    await cli.done("worker", "--drain", "-q", "emails:20,with:colon", APP, "--url", sqlite_url)
+    assert [(await store.tasks.require(one)).status for one in ids] == ["succeeded", "succeeded", "pending"]
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+async def test_each_event_loop_works(cli: Commands, store: TaskStore, sqlite_url: str, loop: str):
+    if loop == "uvloop":
+        pytest.importorskip("uvloop")
+    handle = await store.enqueue("add", {"a": 1})
+    await cli.done("worker", "--drain", "--loop", loop, APP, "--url", sqlite_url)
+    assert await handle.result(timeout=1) == 2
+
+
+async def test_two_processes_share_the_work_and_stop_together(cli: Commands, store: TaskStore, sqlite_url: str):
+    tasks = await lingering(store, cli.folder, 4)
+    worker = cli.start("worker", APP, "--processes", "2", "-q", "default:2", "--lease", "1", "--url", sqlite_url)
+    await running(store, 4)
+    first = await started(cli.folder, 2)
+    os.kill(min(first), signal.SIGKILL)
+    await worker.says("SIGKILL); starting it again")
+    await started(cli.folder, 3)  # its tasks were rescued, and its successor runs them
+    await running(store, 4)
+    worker.signal(signal.SIGTERM)
+    (cli.folder / "go").touch()
+    assert (await worker.ends()).code == 0
+    assert {(await store.tasks.require(one.id)).status for one in tasks} == {"succeeded"}
+    assert not any(map(is_alive, pids(cli.folder)))
+
+
+async def test_two_processes_hand_back_what_outlasts_the_grace(cli: Commands, store: TaskStore, sqlite_url: str):
+    tasks = await lingering(store, cli.folder, 2)
+    worker = cli.start("worker", APP, "--processes", "2", "-q", "default:1", "--grace", "100ms", "--url", sqlite_url)
+    await running(store, 2)
+    worker.signal(signal.SIGINT)
+    assert (await worker.ends()).code == 3
+    assert {(await store.tasks.require(one.id)).status for one in tasks} == {"pending"}
+
+
+async def test_workers_end_when_their_supervisor_is_killed(cli: Commands, store: TaskStore, sqlite_url: str):
+    await lingering(store, cli.folder, 2)
+    worker = cli.start("worker", APP, "--processes", "2", "-q", "default:1", "--grace", "100ms", "--url", sqlite_url)
+    await running(store, 2)
+    workers = await started(cli.folder, 2)
+    worker.kill()
+    await eventually(lambda: not any(map(is_alive, workers)))
+    assert await store.tasks.count(status="pending") == 2

@@ -1,0 +1,1 @@
+"""The lifecycle, walked at random and compared with a small model of it."""
