@@ -12,7 +12,16 @@ from uuid import UUID
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    Bundle,
+    MultipleResults,
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    multiple,
+    rule,
+    run_state_machine_as_test,
+)
 
 from aiotaskstore.ids import new_id
 from aiotaskstore.outcome import EMPTY, RELEASED, Cancelled, Failed, Outcome, Retrying, Snoozed, Succeeded
@@ -24,7 +33,7 @@ from aiotaskstore.storage.steps import Unit
 from aiotaskstore.storage.storage import Storage
 from aiotaskstore.task import MOVES, Claim, NewTask, TaskStatus
 
-EXAMPLES, STEPS = 40, 40
+EXAMPLES, STEPS = 25, 40
 KEPT_FOR = timedelta(days=7)
 LEAST_STUCK_TRIES = 3
 OUTCOMES: dict[str, Outcome] = {
@@ -149,6 +158,10 @@ class Lifecycle(RuleBasedStateMachine):
 
     # ── rules ─────────────────────────────────────────────────────────────────────────────────────────────
 
+    @initialize(target=tasks)
+    def begin(self) -> MultipleResults[UUID]:
+        return multiple(*(self.enqueue_one(None, most, on_stuck, 0) for most in (1, 3) for on_stuck in ON_STUCK))
+
     @rule(
         target=tasks,
         delay=st.sampled_from([None, 5.0]),
@@ -157,6 +170,9 @@ class Lifecycle(RuleBasedStateMachine):
         priority=st.integers(-1, 1),
     )
     def enqueue(self, delay: float | None, max_attempts: int, on_stuck: str, priority: int) -> UUID:
+        return self.enqueue_one(delay, max_attempts, on_stuck, priority)
+
+    def enqueue_one(self, delay: float | None, max_attempts: int, on_stuck: str, priority: int) -> UUID:
         task_id, stuck = new_id(), ON_STUCK.index(on_stuck)
         row = NewTask(
             id=task_id, queue="q", alias="noop", priority=priority, run_at=None, delay=delay, payload="{}",
@@ -182,7 +198,7 @@ class Lifecycle(RuleBasedStateMachine):
                 life.move(TaskStatus.PENDING)
 
     @rule(target=claims, who=st.integers(0, 1), most=st.integers(1, 3))
-    def claim(self, who: int, most: int) -> list[Claim]:
+    def claim(self, who: int, most: int) -> MultipleResults[Claim]:
         me = self.dispatchers[who]
         got: list[Claim] = self.do(lambda: self.storage.tasks.claim(me, [("q", most)], ["noop"]))
         pending = [(one.priority, one.run_at, id_) for id_, one in self.model.lives.items() if one.status == "pending"]
@@ -193,17 +209,13 @@ class Lifecycle(RuleBasedStateMachine):
             life.move(TaskStatus.RUNNING)
             life.attempt, life.fence, life.dispatcher = life.attempt + 1, life.fence + 1, me
             assert (claim.attempt, claim.fence) == (life.attempt, life.fence)
-        return got
+        return multiple(*got)
 
     @rule(held=claims, how=st.sampled_from(sorted(OUTCOMES)), again=st.booleans())
-    def end(self, held: list[Claim], how: str, *, again: bool) -> None:
+    def end(self, held: Claim, how: str, *, again: bool) -> None:
         """Also claims that were lost long ago."""
-        outcome = OUTCOMES[how]
-        ended = [(claim, outcome) for claim in held]
-        if ended:
-            self.do(lambda: self.storage.tasks.record(ended, again=again))
-        for claim in held:
-            self.model.end(claim.id, claim.fence, outcome)
+        self.do(lambda: self.storage.tasks.record([(held, OUTCOMES[how])], again=again))
+        self.model.end(held.id, held.fence, OUTCOMES[how])
 
     @rule(who=st.integers(0, 1))
     def rescue(self, who: int) -> None:
