@@ -140,7 +140,9 @@ class TaskContext:
     def param_list(self, name: str) -> list[str]:
         """Split an argument's text on `;`; nothing gives an empty list."""
         value = self.param(name)
-        return str(value).split(";") if value not in {"", None} else []
+        if isinstance(value, list):
+            return [str(one) for one in value]
+        return [] if value in ("", None) else str(value).split(";")
 
     def _detail(self, message: str, level: int) -> None:
         text = printable(message)

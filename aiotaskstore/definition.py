@@ -74,7 +74,7 @@ class BoundTask(Generic[P, R]):
     def __init__(self, definition: TaskDefinition[P, R], options: dict[str, Any], connection: Any) -> None:
         self._definition, self._options, self._connection = definition, options, connection
 
-    async def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> TaskHandle[R]:
+    async def enqueue(self, /, *args: P.args, **kwargs: P.kwargs) -> TaskHandle[R]:
         """Store a task for these arguments; returns once it is durable (or part of the caller's transaction).
 
         Raises `PayloadError` where the arguments do not fit, `DuplicateTaskError` where the external id is
@@ -83,7 +83,7 @@ class BoundTask(Generic[P, R]):
         definition = self._definition
         return await definition.store.enqueue_draft(self._draft(args, kwargs), self._connection)
 
-    def draft(self, *args: P.args, **kwargs: P.kwargs) -> Draft[R]:
+    def draft(self, /, *args: P.args, **kwargs: P.kwargs) -> Draft[R]:
         """Check these arguments and give a draft, for `enqueue_many`, `enqueue_soon` and schedules."""
         return self._draft(args, kwargs)
 
@@ -152,7 +152,7 @@ class TaskDefinition(BoundTask[P, R]):
         self.__doc__ = handler.__doc__
         self.__wrapped__ = handler
 
-    async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    async def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the handler here and now, without any queue; a `def` handler runs in a thread."""
         context = running_context.get() or TaskContext(None, next(reversed(self._including()), None))
         given: tuple[Any, ...] = (context, *args) if self.takes_context else args

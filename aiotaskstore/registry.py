@@ -21,19 +21,22 @@ class Registry:
 
         Raises `DuplicateHandlerError` if another handler has its alias, or one that only looks different.
         """
-        aliases = (definition.alias, *definition.defaults.former_aliases)
-        for alias in aliases:
-            there = self._by_fold.get(fold(alias))
-            if there is not None and there.handler is not definition.handler:
-                raise DuplicateHandlerError(alias, there.alias)
+        self.check(definition)
         if definition.alias in self._definitions:
             return False
         self._definitions[definition.alias] = definition
-        for alias in aliases:
+        for alias in (definition.alias, *definition.defaults.former_aliases):
             self._by_fold[fold(alias)] = definition
         for alias in definition.defaults.former_aliases:
             self._former[alias] = definition
         return True
+
+    def check(self, definition: AnyDefinition) -> None:
+        """Raise `DuplicateHandlerError` if a definition could not be taken in."""
+        for alias in (definition.alias, *definition.defaults.former_aliases):
+            there = self._by_fold.get(fold(alias))
+            if there is not None and there.handler is not definition.handler:
+                raise DuplicateHandlerError(alias, there.alias)
 
     def get(self, alias: str) -> AnyDefinition | None:
         """Find the definition that a stored task of this alias runs: by its alias or a former one."""

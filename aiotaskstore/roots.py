@@ -1,4 +1,4 @@
-"""Root tasks: the only place that makes a task outside a group.
+"""Root tasks: the only file that makes a task outside a group.
 
 A group must be entered and left by one task, but a store or a dispatcher may be opened by one and closed by
 another (pytest-asyncio's fixtures do). So one root task owns the group; everybody else only talks to it.
@@ -7,7 +7,7 @@ another (pytest-asyncio's fixtures do). So one root task owns the group; everybo
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context
 from typing import Any, TypeVar
 
@@ -28,7 +28,11 @@ class RootTask:
 
     async def ready(self) -> None:
         """Wait until the group is open."""
-        await self._ready.wait()
+        try:
+            await self._ready.wait()
+        except BaseException:
+            self.abandon()  # nobody would stop it
+            raise
 
     def spawn(
         self, coroutine: Coroutine[Any, Any, T], *, name: str | None = None, context: Context | None = None
@@ -72,6 +76,19 @@ class RootTask:
                 raise _Stop  # noqa: TRY301 - leaving by an exception is how a group cancels what is left in it
         except* _Stop:
             pass
+
+
+async def uncut(work: Coroutine[Any, Any, T], undo: Callable[[T], Awaitable[None]]) -> T:
+    """Carry `work` to its end even if we are cancelled; then undo what it made, and be cancelled.
+
+    For drivers that leak a connection when cancelled at a bad moment.
+    """
+    task = asyncio.create_task(work)  # noqa: TID251 - the one place
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await undo(await task)
+        raise
 
 
 class _Stop(Exception):  # noqa: N818 - nothing went wrong

@@ -207,6 +207,8 @@ class TaskStore(TaskRouter):
         """Add a router's tasks, or one task. Raises `DuplicateHandlerError` for an alias that is taken."""
         if isinstance(other, TaskRouter):
             for definition in other.handlers:
+                self._registry.check(definition)  # all or none
+            for definition in other.handlers:
                 self._declare(definition)
         elif isinstance(other, TaskDefinition):
             self._declare(other)
@@ -366,10 +368,11 @@ class TaskStore(TaskRouter):
 
         The first signal drains, the second cancels what still runs and gives it back, the third exits at once.
         """
+        dispatcher = self.dispatcher(**options)  # what is wrong with the options is said before anything opens
         opened = not self.is_open
         await self.open()
         try:
-            return await run_until_told(self.dispatcher(**options))
+            return await run_until_told(dispatcher)
         finally:
             if opened:
                 await self.close()

@@ -82,8 +82,9 @@ async def test_a_move_that_is_not_allowed_fails(cli: Commands, sqlite_url: str):
 @pytest.mark.parametrize("dialect", ["postgresql", "mysql"])
 async def test_an_unreachable_database_is_worth_another_try(cli: Commands, dialect: str):
     url = f"{dialect}://nobody:secret@127.0.0.1:1/nowhere"
-    for arguments in (["ls"], ["migrate"], ["worker", APP], ["worker", APP, "--processes", "2"], ["demo"]):
-        answer = await cli.run(*arguments, "--url", url)
+    commands = ["ls"], ["migrate"], ["worker", APP], ["worker", APP, "--processes", "2"], ["demo"]
+    for command in [cli.start(*arguments, "--url", url) for arguments in commands]:
+        answer = await command.ends()
         assert (answer.code, answer.out) == (75, ""), answer
         assert "Error: " in answer.err
         assert "secret" not in answer.err

@@ -1,8 +1,7 @@
-"""README, guide, reference and glossary: every Python block runs, every name stands, no synonym has crept in."""
+"""README, guide and reference: every Python block runs, and every name stands."""
 
 from __future__ import annotations
 
-import ast
 import importlib.util
 import inspect
 import os
@@ -104,36 +103,6 @@ def test_the_lifecycle_page_knows_every_status_and_finish_reason():
         assert status in page
     for reason in ["ok", "error", "exhausted", "timeout", "stuck", "handler", "request", "interrupted", "missing"]:
         assert reason in page
-
-
-def test_no_identifier_of_the_library_is_a_banned_synonym():
-    banned = banned_words()
-    assert {"job", "nonce", "visibility"} & banned
-    found = []
-    for file in sorted((ROOT / "aiotaskstore").rglob("*.py")):
-        words = banned - ({"worker"} if "cli" in file.parts else set())
-        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
-            for name in names_in(node):
-                if set(name.lower().strip("_").split("_")) & words:
-                    found.append(f"{file.relative_to(ROOT)}: {name}")
-    assert found == []
-
-
-def banned_words() -> set[str]:
-    """Give the one-word entries of the glossary's last column."""
-    rows = re.findall(r"^\|(.+)\|(.+)\|(.+)\|$", (ROOT / "docs" / "glossary.md").read_text("utf-8"), re.MULTILINE)
-    entries = {word.strip() for row in rows[2:] for word in row[2].split(",")}
-    return {word for word in entries if re.fullmatch(r"[a-z]+", word)} | {"utils", "helpers", "job", "worker"}
-
-
-def names_in(node: ast.AST) -> Iterator[str]:
-    """Give the names that a node introduces."""
-    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-        yield node.name
-    elif isinstance(node, ast.arg):
-        yield node.arg
-    elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-        yield node.id
 
 
 def load(file: Path) -> ModuleType:

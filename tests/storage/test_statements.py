@@ -60,10 +60,14 @@ def batches(dialect: str) -> dict[str, tuple[str, ...]]:
 
 
 def parameters(dialect: str, name: str) -> set[str]:
-    """Name what a statement wants to be given, columns of a JSON batch counted one by one."""
+    """Name what a statement wants to be given, columns of a JSON batch counted one by one.
+
+    A batch of nothing but ids is what other dialects take as a list.
+    """
     text = statements(dialect).texts[name]
     named = set(statements(dialect)[name].names) - {"rows", "now"}
-    return named | {column for column, _ in json_columns(text)}
+    columns = json_columns(text)
+    return named | ({"ids"} if columns == [("id", 0)] else {column for column, _ in columns})
 
 
 def json_columns(text: str) -> list[tuple[str, int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -39,6 +40,24 @@ def test_pyright_accepts_the_sound_and_refuses_each_unsound_line():
     errors = re.findall(r"(\w+)\.py:(\d+):\d+ - error", answer)
     assert {line for name, line in errors if name == "sound"} == set(), answer
     assert {int(line) for name, line in errors if name == "unsound"} == marked("unsound.py"), answer
+
+
+def test_every_public_name_has_a_type_that_pyright_knows():
+    done = subprocess.run(
+        [sys.executable, "-m", "pyright", "--verifytypes", "aiotaskstore", "--ignoreexternal", "--outputjson"],
+        cwd=ROOT, capture_output=True, text=True, timeout=50, check=False,
+    )  # fmt: skip
+    report = json.loads(done.stdout)["typeCompleteness"]
+    assert report["completenessScore"] == 1, [one["name"] for one in report["symbols"] if not one["isTypeKnown"]]
+    assert report["exportedSymbolCounts"]["withKnownType"] > 300
+
+
+def test_the_package_says_that_it_is_typed():
+    assert (ROOT / "aiotaskstore" / "py.typed").exists()
+
+
+def test_enough_is_marked_to_prove_something():
+    assert len(marked("unsound.py")) > 30
 
 
 def marked(program: str) -> set[int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from math import inf
 
 import pytest
 
@@ -40,9 +41,9 @@ class Sink:
 
 
 @asynccontextmanager
-async def batching(most: int = 100) -> AsyncIterator[tuple[Sink, Batcher[int, int]]]:
+async def batching(most: int = 100, patience: float = inf) -> AsyncIterator[tuple[Sink, Batcher[int, int]]]:
     sink = Sink()
-    batcher: Batcher[int, int] = Batcher(sink.flush, most=most)
+    batcher: Batcher[int, int] = Batcher(sink.flush, most=most, patience=patience)
     running = asyncio.get_running_loop().create_task(batcher.run())
     try:
         yield sink, batcher
@@ -186,6 +187,29 @@ async def test_whoever_waits_when_the_loop_ends_is_not_left_waiting():
         await asyncio.sleep(0)
     async with asyncio.timeout(1):
         assert await settled(flying, waiting) == ["cancelled", "cancelled"]
+
+
+async def test_nobody_waits_longer_than_the_patience_and_what_was_not_sent_never_is():
+    async with batching(patience=0.05) as (sink, batcher):
+        first = start(batcher, 1)
+        await sink.sent(1)
+        later = start(batcher, 2)
+        answers = await settled(*first, *later)
+        assert [type(answer) for answer in answers] == [TimeoutError, TimeoutError]
+        sink.gate.set()
+        assert await settled(*start(batcher, 3)) == [30]
+        assert sink.batches == [[1], [3]]
+
+
+async def test_each_waits_for_its_own_patience():
+    async with batching(patience=0.2) as (sink, batcher):
+        first = start(batcher, 1)
+        await sink.sent(1)
+        await asyncio.sleep(0.1)
+        later = start(batcher, 2)
+        assert isinstance((await settled(*first))[0], TimeoutError)
+        sink.gate.set()
+        assert await settled(*later) == [20]
 
 
 async def test_a_thousand_callers_take_few_flushes_and_get_their_own_answers():

@@ -242,6 +242,7 @@ async def test_a_definition_is_the_function_it_was_made_of():
         ({"timeout": float("nan")}, "timeout must be"),
         ({"timeout": "30s"}, "timeout must be a timedelta or a number of seconds"),
         ({"backoff": -1}, "backoff must be zero or more"),
+        ({"backoff": two}, "backoff must be a plain function of .attempt, error., not async"),
         ({"backoff": "exponential"}, "backoff must be a timedelta or a number of seconds"),
         ({"retry_on": "sometimes"}, 'retry_on must be "any", "retryable" or exception types'),
         ({"retry_on": ()}, "retry_on must be"),
@@ -276,6 +277,16 @@ def test_a_store_takes_routers_and_single_tasks():
     store.include(noop)
     assert [each.alias for each in store.handlers] == ["one", "noop"]
     assert task.store is store
+
+
+def test_a_router_that_does_not_fit_is_not_taken_in_by_half():
+    store, router = TaskStore("sqlite://"), TaskRouter()
+    store.task(alias="taken")(one)
+    router.task(alias="free")(two)
+    router.task(alias="taken")(two)
+    with pytest.raises(DuplicateHandlerError, match='"taken" is taken'):
+        store.include(router)
+    assert [each.alias for each in store.handlers] == ["taken"]
 
 
 @pytest.mark.parametrize("thing", [one, "one", None, TaskRouter])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import ssl
 from collections.abc import AsyncIterator
@@ -21,8 +20,9 @@ from aiotaskstore.errors import (
     NotInTransactionError,
     TaskStoreError,
 )
+from aiotaskstore.roots import uncut
 from aiotaskstore.storage.database import Database, Session, TestClock
-from aiotaskstore.storage.mysql.literals import json_value, literal
+from aiotaskstore.storage.mysql.literals import document, literal
 from aiotaskstore.storage.mysql.trouble import translated
 from aiotaskstore.storage.statements import Naming, Spelling, Statement, Statements
 from aiotaskstore.storage.steps import Batch, Begin, Call, Query, Rows, Step
@@ -131,23 +131,22 @@ class MySQLDatabase(Database):
         if self._url is None:
             return
         options = connect_options(self._url)
-        try:
+
+        async def connect() -> Any:
             # aiomysql's own limit ends with the TCP connection: a server that says nothing then is waited for.
+            async with asyncio.timeout(options["connect_timeout"]):
+                return await aiomysql.create_pool(minsize=1, maxsize=self._pool_size, pool_recycle=300, **options)
+
+        try:
             with translated():
-                async with asyncio.timeout(options["connect_timeout"]):
-                    self._pool = await aiomysql.create_pool(
-                        minsize=1, maxsize=self._pool_size, pool_recycle=300, **options
-                    )
+                self._pool = await uncut(connect(), undo=_discard)
         except TaskStoreError as error:
             raise type(error)(f"{error} ({self._url})") from error
 
     async def close(self) -> None:
         if self._given is None and self._pool is not None:
             pool, self._pool = self._pool, None
-            pool.terminate()
-            with suppress(TaskStoreError, TimeoutError), translated():
-                async with asyncio.timeout(5):
-                    await pool.wait_closed()
+            await _discard(pool)
 
     async def version(self) -> str:
         async with self.session() as session:
@@ -186,8 +185,8 @@ class MySQLDatabase(Database):
                 await connection.commit()
 
     def instant(self, value: Any) -> datetime:
-        assert isinstance(value, datetime)  # noqa: S101
-        return value.replace(tzinfo=UTC)
+        instant = value if isinstance(value, datetime) else datetime.fromisoformat(value)
+        return instant.replace(tzinfo=UTC)
 
     def twin(self) -> MySQLDatabase | None:
         if self._url is None:
@@ -248,9 +247,10 @@ class MySQLDatabase(Database):
         else:
             statement = self.statements[step.name]
         if isinstance(step, Batch):
-            return self._fill(
-                statement, {"rows": json.dumps(step.rows, default=json_value, ensure_ascii=False)}, connection
-            )
+            return self._fill(statement, {"rows": document(step.rows)}, connection)
+        if "rows" in statement.names:
+            ids = document([(id_,) for id_ in step.params["ids"]])
+            return self._fill(statement, {**step.params, "rows": ids}, connection)
         return self._fill(statement, step.params, connection)
 
     def _fill(self, statement: Statement, params: Any, connection: Any) -> str:
@@ -276,10 +276,14 @@ class MySQLDatabase(Database):
                 for sql in _PREPARE:
                     await MySQLSession(self, connection, joined=False).query(sql)
                 self._prepared.add(connection)
-            yield connection
-            if not autocommit:
-                with translated():
-                    await connection.autocommit(False)  # noqa: FBT003
+            try:
+                yield connection
+            except DatabaseUnavailableError:
+                raise
+            except Exception:
+                await _restore(connection, autocommit=autocommit)
+                raise
+            await _restore(connection, autocommit=autocommit)
 
     @asynccontextmanager
     async def _acquired(self) -> AsyncIterator[Any]:
@@ -293,6 +297,20 @@ class MySQLDatabase(Database):
             raise
         finally:
             self._pool.release(connection)
+
+
+async def _restore(connection: Any, *, autocommit: bool) -> None:
+    """Leave a connection of the application's pool as it was lent."""
+    if not autocommit:
+        with translated():
+            await connection.autocommit(False)  # noqa: FBT003
+
+
+async def _discard(pool: Any) -> None:
+    pool.terminate()
+    with suppress(TaskStoreError, TimeoutError), translated():
+        async with asyncio.timeout(5):
+            await pool.wait_closed()
 
 
 def connect_options(url: DatabaseURL) -> dict[str, Any]:

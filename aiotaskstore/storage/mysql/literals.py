@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -10,6 +12,8 @@ from uuid import UUID
 def literal(value: Any, connection: Any) -> str:
     """Write one value as SQL."""
     match value:
+        case UUID():
+            return f"X'{value.hex}'"
         case None:
             return "NULL"
         case bool():
@@ -18,8 +22,6 @@ def literal(value: Any, connection: Any) -> str:
             return str(value)
         case float():
             return repr(value)
-        case UUID():
-            return f"X'{value.hex}'"
         case bytes():
             return f"X'{value.hex()}'"
         case datetime():
@@ -28,7 +30,7 @@ def literal(value: Any, connection: Any) -> str:
             escaped: str = connection.escape(value)
             return escaped
         case list() | tuple() | set() | frozenset():
-            return "(" + (", ".join(literal(one, connection) for one in value) or "NULL") + ")"
+            return "(" + (", ".join([literal(one, connection) for one in value]) or "NULL") + ")"
         case _:
             raise AssertionError(f"no SQL literal for {type(value).__name__}")
 
@@ -36,6 +38,11 @@ def literal(value: Any, connection: Any) -> str:
 def instant_text(value: datetime) -> str:
     """Write an instant as the UTC text that DATETIME(6) takes."""
     return value.astimezone(UTC).replace(tzinfo=None).isoformat(sep=" ", timespec="microseconds")
+
+
+def document(rows: Sequence[Sequence[Any]]) -> str:
+    """Write rows as the one JSON document that a statement takes as a table."""
+    return json.dumps(rows, default=json_value, ensure_ascii=False)
 
 
 def json_value(value: Any) -> Any:

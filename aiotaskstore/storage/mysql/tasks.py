@@ -39,10 +39,10 @@ class MySQLTasks(Tasks):
         claims: list[Claim] = []
         for queue, limit in queues:
             rows = yield Call("claim", {"queue": queue, "limit": limit, "aliases": aliases})
-            claims += (_taken(Claim(UUID(bytes=row[0]), *row[1:])) for row in rows)
+            claims += (Claim(UUID(bytes=row[0]), *row[1:]) for row in rows)
         if claims:
             ids = [claim.id for claim in claims]
-            yield Call("delete_ready", {"ids": ids})
+            yield Call("take_ready", {"ids": ids})
             yield Call("mark_running", {"ids": ids, "dispatcher": dispatcher})
         return claims
 
@@ -64,7 +64,7 @@ class MySQLTasks(Tasks):
         rows = yield Call("claimed_among", {"ids": wanted, "dispatcher": dispatcher})
         claims = [Claim(UUID(bytes=row[0]), *row[1:]) for row in rows]
         if claims:
-            yield Call("delete_ready", {"ids": [claim.id for claim in claims]})
+            yield Call("take_ready", {"ids": [claim.id for claim in claims]})
         return claims
 
     def remove(self, ids: Sequence[UUID]) -> Unit[None]:
@@ -92,8 +92,3 @@ class MySQLTasks(Tasks):
             yield Call("place_pending", {"ids": ids})
             yield Call("insert_ready", {"ids": ids})
         return [row[1] for row in rows]
-
-
-def _taken(claim: Claim) -> Claim:
-    """Count the claim as the UPDATE that follows does: MySQL's UPDATE gives no rows back."""
-    return claim._replace(attempt=claim.attempt + 1, fence=claim.fence + 1)

@@ -139,13 +139,18 @@ class PostgresDatabase(Database):
                     _log.info("a pooler stands before PostgreSQL: prepared statements are off")
                     await self._pool.close()
                     self._pool = await self._connect(self._url.text, statement_cache_size=0)
-        except DatabaseUnavailableError as error:
-            raise DatabaseUnavailableError(f"{error} ({self._url})") from error
-        except (ValueError, TaskStoreError) as error:
-            raise ConfigurationError(f"The PostgreSQL URL {self._url} cannot be used: {error}") from error
+        except BaseException as error:
+            if self._pool is not None:
+                self._pool.terminate()
+                self._pool = None
+            if isinstance(error, DatabaseUnavailableError):
+                raise DatabaseUnavailableError(f"{error} ({self._url})") from error
+            if isinstance(error, ValueError | TaskStoreError):
+                raise ConfigurationError(f"The PostgreSQL URL {self._url} cannot be used: {error}") from error
+            raise
 
     async def _connect(self, dsn: str, **options: Any) -> Any:
-        return await asyncpg.create_pool(
+        pool = asyncpg.create_pool(
             dsn,
             min_size=1,
             max_size=self._pool_size,
@@ -155,6 +160,11 @@ class PostgresDatabase(Database):
             timeout=10,
             **options,
         )
+        try:
+            return await pool
+        except BaseException:
+            pool.terminate()
+            raise
 
     async def _is_pooled(self) -> bool:
         """Tell whether a pooler answers for the server: it makes up the process id that a client is told."""

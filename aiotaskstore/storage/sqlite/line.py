@@ -23,11 +23,24 @@ class Thread:
         self.raw: sqlite3.Connection
 
     async def open(self) -> None:
-        self.raw = await self.hop(self._connect)
+        try:
+            await self.hop(self._open)
+        except BaseException:
+            self._executor.submit(self._close)  # once what is under way has ended
+            self._executor.shutdown(wait=False)
+            raise
 
     async def close(self) -> None:
-        await self.hop(self.raw.close)
+        await self.hop(self._close)
         self._executor.shutdown(wait=False)
+
+    def _open(self) -> None:
+        self.raw = self._connect()
+
+    def _close(self) -> None:
+        raw: sqlite3.Connection | None = getattr(self, "raw", None)
+        if raw is not None:
+            raw.close()
 
     def hop(self, work: Callable[[], T]) -> asyncio.Future[T]:
         """Do `work` in the thread."""

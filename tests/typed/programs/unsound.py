@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from aiotaskstore import TaskContext, TaskStore
+from datetime import timedelta
+
+from aiotaskstore import Queue, Retention, Task, TaskContext, TaskFinished, TaskHandle, TaskStarted, TaskStore, steps
 
 store = TaskStore("sqlite://")
 
@@ -35,3 +37,60 @@ async def main() -> None:
 
 @store.task(max_attempts="five")  # wrong
 async def bad_option() -> None: ...
+
+
+@store.task(on_stuck="explode")  # wrong
+async def bad_choice() -> None: ...
+
+
+@store.task(on_decode_error=None)  # wrong
+async def bad_none() -> None: ...
+
+
+@store.task
+async def positions(a: int, /, *, b: str) -> bytes:
+    return b.encode() * a
+
+
+@store.task
+def sync(a: timedelta) -> int:
+    return a.days
+
+
+async def more(connection: object) -> None:
+    await positions.enqueue(a=1, b="x")  # wrong
+    await positions.enqueue(1, "x")  # wrong
+    await sync.enqueue(5)  # wrong
+    await send.options(priority="high").enqueue(1)  # wrong
+    await send.options(owner="user").enqueue(1)  # wrong
+    await send.options(metadata=5).enqueue(1)  # wrong
+    await send.options(on_conflict="ignore").enqueue(1)  # wrong
+    await send.options(delay=5).enqueue("1")  # wrong
+    await send.using(connection).enqueue("1")  # wrong
+    await send.options(delay=5).using(connection).options(queue="x").enqueue()  # wrong
+    await send("1")  # wrong
+    forgotten: TaskHandle[str] = send.enqueue(1)  # wrong
+    handle = await positions.enqueue(1, b="x")
+    text: str = await handle.result()  # wrong
+    await handle.result(timeout="5")  # wrong
+    task: Task = await store.tasks.get(handle.id)  # wrong
+    task = await store.tasks.cancel(where={"alias": "x"})  # wrong
+    await store.tasks.cancel()  # wrong
+    await store.tasks.cancel(handle.id, where={"alias": "x"})  # wrong
+    await store.tasks.cancel(where={"colour": "red"})  # wrong
+    await store.tasks.list(limit="5")  # wrong
+    await store.enqueue("send", [1])  # wrong
+    await store.enqueue("send", {"user_id": 1}, prio=1)  # wrong
+    await store.enqueue_many([send.enqueue(1)])  # wrong
+    store.enqueue_soon(send)  # wrong
+    store.include("router")  # wrong
+    store.on(TaskFinished, wants_started)  # wrong
+    Queue("x", concurrency="5")  # wrong
+    Retention(keep="some")  # wrong
+    steps(5)  # wrong
+    assert forgotten
+    assert text
+    assert task
+
+
+def wants_started(event: TaskStarted) -> None: ...
