@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from aiotaskstore import (
     TaskCancelledError,
     TaskContext,
     TaskFailedError,
+    TaskHandle,
     TaskNotFoundError,
     TaskStarted,
     TaskStatus,
@@ -29,7 +31,7 @@ from aiotaskstore import (
     is_retryable,
     steps,
 )
-from tests.helpers import LIMIT, ended, expect
+from tests.helpers import LIMIT, ended, eventually, expect
 
 
 async def test_an_error_is_retried_with_backoff_while_attempts_remain(store: TaskStore):
@@ -313,6 +315,8 @@ async def test_a_result_can_be_waited_for_anywhere(store: TaskStore, url: str):
     assert waiters[0].cancelled()
     assert {waiter.result() for waiter in waiters[1:]} == {"done"}
     assert await handle.result(timeout=0) == "done"
+    with pytest.raises(TimeoutError):
+        await (await work.enqueue()).result(timeout=0)
 
 
 async def test_a_thousand_waiters_hear_of_their_tasks(store: TaskStore):
@@ -375,13 +379,14 @@ async def test_the_cleaner_deletes_what_is_past_its_period(store: TaskStore):
     ever = await work.options(retention=Retention(period=None)).enqueue()
     pending = await work.options(retention=Retention(period=0), queue="other").enqueue()
     async with store.dispatcher(queues="default", cleaner=0.05):
-        for handle in (long, ever):
-            await handle.wait(timeout=LIMIT)
-        async with asyncio.timeout(LIMIT):
-            while await short.status() is not None:
-                await asyncio.sleep(0.01)
+        await ended(store, [long.id, ever.id])
+        await eventually(partial(_is_gone, short))  # the cleaner tells nobody
     assert await pending.status() is TaskStatus.PENDING
     tasks = await ended(store, [long.id, ever.id])
     assert [task.expires_at and task.expires_at - (task.finished_at or task.expires_at) for task in tasks] == [
         timedelta(days=1), None,
     ]  # fmt: skip
+
+
+async def _is_gone(handle: TaskHandle[Any]) -> bool:
+    return await handle.status() is None

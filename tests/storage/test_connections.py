@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
+from functools import partial
 from urllib.parse import urlsplit
 from uuid import UUID
 
@@ -196,7 +197,7 @@ async def test_a_memory_database_ends_with_its_store():
         await storage.database.open()
         await migrate(storage.database)
         assert await storage.database.read(storage.tasks.pending_queues) == []
-        await storage.database.write(lambda: storage.tasks.enqueue([new_task()]))
+        await storage.database.write(partial(storage.tasks.enqueue, [new_task()]))
         assert await storage.database.read(storage.tasks.pending_queues) == ["default"]
         await storage.database.close()
 

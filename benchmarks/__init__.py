@@ -1,0 +1,1 @@
+"""How fast aiotaskstore is, as ratios to the same statements without it. Run: python -m benchmarks --help."""

@@ -1,0 +1,1 @@
+"""The benchmarks run; how fast, they say themselves."""

@@ -1,0 +1,127 @@
+"""Processes that tests start, listen to, and kill."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from tests.crash.ledger import Ledger
+from tests.helpers import eventually
+
+ROOT = Path(__file__).resolve().parents[2]
+SHORT: dict[str, Any] = {"heartbeat": 0.3, "lease": 1.0, "healer": 0.2, "cleaner": False}
+"""A dispatcher whose death is noticed within about a second."""
+
+
+class Program:
+    """One process, and what it has told so far."""
+
+    def __init__(self, name: str, given: dict[str, Any], output: Path) -> None:
+        self.output = output
+        with output.open("wb") as file:
+            self.process = subprocess.Popen(
+                [sys.executable, "-X", "faulthandler", "-m", f"tests.crash.{name}", json.dumps(given)],
+                stdin=subprocess.PIPE,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                cwd=ROOT,
+                env={**os.environ, "PYTHONPATH": str(ROOT)},
+            )
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    @property
+    def text(self) -> str:
+        """All that it printed, errors too."""
+        return self.output.read_text(errors="replace")
+
+    def said(self, *words: object) -> list[str]:
+        """The whole lines that begin with these words."""
+        start = [str(word) for word in words]
+        whole = self.text.rpartition("\n")[0].splitlines()
+        return [line for line in whole if line.split()[: len(start)] == start]
+
+    async def hears(self, *words: object, limit: float = 30.0) -> str:
+        """Wait for a line that begins with these words, and give it."""
+
+        def look() -> str | None:
+            found = self.said(*words)
+            assert found or self.process.poll() is None, f"ended with {self.process.returncode}:\n{self.text}"
+            return found[0] if found else None
+
+        line: str = await eventually(look, limit)
+        return line
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def tell(self) -> None:
+        """End its input: a producer stops."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+
+    async def ends(self, limit: float = 30.0) -> int:
+        """Wait for its end, and give its exit code."""
+        await eventually(lambda: self.process.poll() is not None, limit)
+        code: int = self.process.returncode
+        return code
+
+    def kill(self) -> None:
+        """End it for good, whatever state it is in."""
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        if self.process.stdin is not None:
+            self.process.stdin.close()
+
+
+class Crew:
+    """The processes of one test; those left at its end are killed."""
+
+    def __init__(self, folder: Path, ledger: Ledger) -> None:
+        self._folder, self.ledger = folder, ledger
+        self.programs: list[Program] = []
+
+    def worker(self, url: str, *, store: dict[str, Any] | None = None, **dispatcher: Any) -> Program:
+        """Start a worker process."""
+        return self._start(
+            "worker",
+            {"url": url, "ledger": str(self.ledger.path), "store": store or {}, "dispatcher": dispatcher},
+        )
+
+    def producer(self, url: str, acknowledged: Path, **given: Any) -> Program:
+        """Start a producer process."""
+        values = {"url": url, "ledger": str(self.ledger.path), "acknowledged": str(acknowledged), **given}
+        return self._start("producer", values)
+
+    def kill(self, program: Program) -> None:
+        """Kill a process, and write down that nothing it ran goes on."""
+        program.kill()
+        self.ledger.write("dead", program.pid)
+
+    async def stop(self, programs: Iterable[Program], limit: float = 30.0) -> None:
+        """End workers in good order."""
+        programs = list(programs)
+        for program in programs:
+            program.signal(signal.SIGTERM)
+        for program in programs:
+            assert await program.ends(limit) == 0, program.text
+
+    def close(self) -> None:
+        for program in self.programs:
+            program.kill()
+            sys.stdout.write(f"\n── {program.output.name}, exit {program.process.returncode} ──\n")
+            sys.stdout.write(program.text[-4000:])
+
+    def _start(self, name: str, given: dict[str, Any]) -> Program:
+        program = Program(name, given, self._folder / f"{name}-{len(self.programs) + 1}")
+        self.programs.append(program)
+        return program

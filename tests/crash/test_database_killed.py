@@ -1,0 +1,196 @@
+"""The database server itself is killed, or stopped: what was acknowledged stays, and everybody comes back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from aiotaskstore import DatabaseUnavailableError, TaskStore
+from tests.crash.crew import SHORT, Crew, Program
+from tests.crash.handlers import handlers
+from tests.crash.ledger import Ledger
+from tests.helpers import eventually
+from tests.servers import Server
+
+pytestmark = [pytest.mark.crash, pytest.mark.timeout(120)]
+
+UNFINISHED = ["scheduled", "waiting", "pending", "running", "paused"]
+
+
+async def test_nothing_acknowledged_is_lost_when_it_is_killed(
+    server: Server, prefix: str, crew: Crew, ledger: Ledger, tmp_path: Path
+):
+    """A producer and a worker live through it: neither is restarted, and neither sees a driver's exception."""
+    options = {"prefix": prefix}
+    async with TaskStore(server.url, prefix=prefix) as store:
+        store.include(handlers(ledger))
+        worker = crew.worker(server.url, store=options, **SHORT, concurrency=20)
+        producer = crew.producer(server.url, tmp_path / "acknowledged", store=options, callers=8)
+        await worker.hears("started")
+
+        for _ in range(2):
+            running = await store.enqueue("uneven", {"first": 60, "later": 0})
+            await eventually(lambda: ledger.starts(running.id))  # noqa: B023 - asked here and now
+            await _much_runs(ledger)
+            heard = len(producer.said("unavailable"))
+            await asyncio.to_thread(server.kill)
+            await eventually(lambda: len(producer.said("unavailable")) > heard)  # noqa: B023
+            # Longer than the lease, so that its run may be somebody else's: it is ended.
+            await eventually(lambda: ledger.ends(running.id))  # noqa: B023
+            assert ledger.ends(running.id)[0].how == "CancelledError"
+            await asyncio.to_thread(server.restart)
+
+        await _much_runs(ledger)
+        stored = await _all_ends(store, crew, worker, producer)
+        ids = (tmp_path / "acknowledged").read_text().split()
+        assert set(ids) - set(stored) == set()
+        assert set(stored.values()) == {"succeeded"}
+        assert len(ids) > 600
+        # An insert whose answer was lost may be there although its caller heard of an error, but never twice.
+        assert len(stored) - 2 <= len(ids) + len(producer.said("unavailable"))
+    _check(worker, producer, ledger, stored)
+
+
+async def test_a_short_restart_disturbs_no_run(server: Server, prefix: str, crew: Crew, ledger: Ledger, tmp_path: Path):
+    options = {"prefix": prefix}
+    async with TaskStore(server.url, prefix=prefix) as store:
+        store.include(handlers(ledger))
+        worker = crew.worker(server.url, store=options, **SHORT | {"lease": 40}, concurrency=20)
+        producer = crew.producer(server.url, tmp_path / "acknowledged", store=options, callers=8)
+        await worker.hears("started")
+        running = await store.enqueue("slow", {"seconds": 3})
+        await eventually(lambda: ledger.starts(running.id))
+        for _ in range(2):
+            await _much_runs(ledger)
+            await asyncio.to_thread(server.restart)
+        await _much_runs(ledger)
+
+        stored = await _all_ends(store, crew, worker, producer)
+        assert set((tmp_path / "acknowledged").read_text().split()) - set(stored) == set()
+        assert set(stored.values()) == {"succeeded"}
+    assert len(ledger.starts(running.id)) == 1
+    _check(worker, producer, ledger, stored)
+
+
+async def test_a_store_outlives_it_too(server: Server, prefix: str, ledger: Ledger):
+    """Every call says that the database is away, in our words, and works again as soon as it is back."""
+    async with TaskStore(server.url, prefix=prefix) as store, asyncio.TaskGroup() as group:
+        store.include(handlers(ledger))
+        handle = await store.enqueue("quick", {"number": 1})
+        keyed = await store.enqueue("quick", {"number": 2}, external_id="only one")
+        async with asyncio.TaskGroup() as several:  # so that more than one connection of the pool will be dead
+            for _ in range(8):
+                several.create_task(store.tasks.count())
+        waiting = group.create_task(handle.wait(timeout=60))
+        await eventually(lambda: store._parts and store._parts.waiting._waiters)
+
+        await asyncio.to_thread(server.kill)
+        for _ in range(3):
+            await _every_call_is_refused(store, handle.id)
+        await asyncio.to_thread(server.restart)
+
+        assert (await store.tasks.require(handle.id)).status == "pending"
+        assert (await store.tasks.require(keyed.id)).external_id == "only one"
+        assert await store.tasks.count() == 2
+        async with store.transaction():
+            await store.enqueue("quick", {"number": 4})
+        async with store.dispatcher(**SHORT):
+            assert await handle.result(timeout=20) == 1
+            assert (await waiting).status == "succeeded"
+        assert await store.tasks.count(status="succeeded") == 3
+
+
+async def _every_call_is_refused(store: TaskStore, task_id: UUID) -> None:
+    draft = store.draft("quick", {"number": 3})
+
+    async def transaction() -> None:
+        async with store.transaction():
+            pass
+
+    async def dispatcher() -> None:
+        async with store.dispatcher():
+            pass
+
+    calls: list[Callable[[], Awaitable[object]]] = [
+        lambda: store.enqueue("quick", {"number": 3}),
+        lambda: store.enqueue("quick", {"number": 3}, external_id="another"),
+        lambda: store.enqueue_many([draft]),
+        lambda: store.tasks.get(task_id),
+        store.tasks.list,
+        store.tasks.count,
+        lambda: store.tasks.status(task_id),
+        lambda: store.tasks.cancel(task_id),
+        lambda: store.tasks.retry(task_id),
+        lambda: store.tasks.delete(task_id),
+        transaction,
+        dispatcher,
+    ]
+    for call in calls:
+        with pytest.raises(DatabaseUnavailableError):
+            await call()
+
+
+async def test_a_dispatcher_that_starts_while_it_is_away_is_told_so(server: Server, prefix: str, ledger: Ledger):
+    store = TaskStore(server.url, prefix=prefix)
+    store.include(handlers(ledger))
+    await store.migrate()
+    await asyncio.to_thread(server.kill)
+    with pytest.raises(DatabaseUnavailableError):
+        await store.open()
+    assert not store.is_open
+    await asyncio.to_thread(server.restart)
+    async with store, store.dispatcher(**SHORT):
+        handle = await store.enqueue("quick", {"number": 1})
+        assert await handle.result(timeout=20) == 1
+
+
+async def test_a_connection_killed_inside_a_transaction_takes_only_that_with_it(
+    server: Server, prefix: str, ledger: Ledger
+):
+    async with TaskStore(server.url, prefix=prefix) as store:
+        store.include(handlers(ledger))
+        with pytest.raises(DatabaseUnavailableError):
+            async with store.transaction():
+                await store.enqueue("quick", {"number": 1})
+                await asyncio.to_thread(server.kill)
+                await asyncio.to_thread(server.restart)
+                await store.enqueue("quick", {"number": 2})
+        assert await store.tasks.count() == 0
+        await store.enqueue("quick", {"number": 3})
+        assert await store.tasks.count() == 1
+
+
+async def _much_runs(ledger: Ledger) -> None:
+    before = len(ledger.starts())
+    await eventually(lambda: len(ledger.starts()) > before + 200)
+
+
+async def _all_ends(store: TaskStore, crew: Crew, worker: Program, producer: Program) -> dict[str, str]:
+    """Stop the producer, let the worker finish everything, and give every stored task's status."""
+
+    async def nothing_left() -> bool:
+        return await store.tasks.count(status=UNFINISHED) == 0
+
+    producer.tell()
+    assert await producer.ends() == 0, producer.text
+    await eventually(nothing_left)
+    await crew.stop([worker])
+    return {str(task.id): str(task.status) for task in await store.tasks.list()}
+
+
+def _check(worker: Program, producer: Program, ledger: Ledger, stored: dict[str, str]) -> None:
+    """No run beside another one of its task, every success true, and no exception of a driver's anywhere."""
+    assert ledger.overlaps() == []
+    succeeded = {task_id for task_id, status in stored.items() if status == "succeeded"}
+    assert {line.task_id for line in ledger.ends() if line.how == "ok"} == succeeded
+    assert worker.said("trouble"), "the worker did not notice"
+    assert {line.split()[2] for line in worker.said("trouble")} <= {"DatabaseUnavailableError", "TaskStoreError"}
+    assert not producer.said("leak")
+    for program in (worker, producer):
+        assert "never retrieved" not in program.text
+        # asyncpg's pool itself logs, with a traceback, that it cannot reconnect; nothing else may.
+        assert program.text.count("Traceback") == program.text.count("pool connection floor")
