@@ -85,7 +85,8 @@ def runner(loop: str) -> Callable[[Any], Any]:
     if loop == "uvloop":
         import uvloop
 
-        return uvloop.run
+        run: Callable[[Any], Any] = uvloop.run
+        return run
     return asyncio.run
 
 
