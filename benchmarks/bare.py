@@ -283,7 +283,7 @@ class BareSqlite(Bare):
 
     async def insert(self, connection: Any, rows: Sequence[NewTask]) -> None:
         connection.execute("BEGIN IMMEDIATE")
-        connection.executemany(*self.database.bind_batch(Batch("insert_tasks", fields_of(NewTask), rows)))
+        self._run_many(Batch("insert_tasks", fields_of(NewTask), rows))
         connection.execute("COMMIT")
 
     async def claim(self, limit: int) -> Taken:
@@ -300,8 +300,7 @@ class BareSqlite(Bare):
         if taken:
             ids = [id_ for id_, _ in taken]
             self._run(Call("lock_running", {"ids": ids}))
-            moved = Batch("bury", _MOVED, [(id_, *_SUCCESS) for id_ in ids])
-            self._raw.executemany(*self.database.bind_batch(moved))
+            self._run_many(Batch("bury", _MOVED, [(id_, *_SUCCESS) for id_ in ids]))
             self._run(Call("delete_tasks", {"ids": ids}))
         if limit:
             params = {"dispatcher": self.me, "queue": _QUEUE, "limit": limit, "aliases": [ALIAS]}
@@ -311,3 +310,7 @@ class BareSqlite(Bare):
 
     def _run(self, step: Step) -> Any:
         return self._raw.execute(*self.database.bind(step)).fetchall()
+
+    def _run_many(self, step: Batch) -> None:
+        for sql, rows in self.database.bind_batch(step):
+            self._raw.executemany(sql, rows)

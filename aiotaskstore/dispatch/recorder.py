@@ -78,16 +78,20 @@ class Recorder:
             self._loop.call_soon_threadsafe(self._batcher.put, Told(run, None))
 
     async def _write(self, items: list[Told | Ended]) -> Sequence[bool | BaseException]:
-        lost = await self._write_notes(items)
+        lost, refusal = await self._write_notes(items)
         ended = [item for item in items if isinstance(item, Ended)]
         if ended:
             await self._write_outcomes([item for item in ended if not isinstance(item.outcome, Lost)])
             for item in ended:
                 if isinstance(item.outcome, Lost):
                     self._tell_lost(item)
-        return [item.run not in lost for item in items]
+        return [refusal or item.run not in lost for item in items]
 
-    async def _write_notes(self, items: Sequence[Told | Ended]) -> set[Run]:
+    async def _write_notes(self, items: Sequence[Told | Ended]) -> tuple[set[Run], TaskStoreError | None]:
+        """Store what runs told; gives the runs that lost their claim, and what the database refused it with.
+
+        Refused or not, how the runs ended is written next.
+        """
         notes: list[Note] = []
         runs = {}
         for item in items:
@@ -97,11 +101,16 @@ class Recorder:
                 notes.append(Note(item.run.claim.id, item.run.claim.fence, progress, lines))
                 runs[item.run.claim.id] = item.run
         if not notes:
-            return set()
-        gone = {runs[id_] for id_ in await self._persist(lambda: self._tasks.tell(notes))}
+            return set(), None
+        try:
+            gone = {runs[id_] for id_ in await self._persist(lambda: self._tasks.tell(notes))}
+        except TaskStoreError as error:
+            for run in runs.values():
+                self._shift.report(run.claim, error)
+            return set(), error
         for run in gone:
             run.stop(StopReason.LOST)
-        return gone
+        return gone, None
 
     async def _write_outcomes(self, ended: Sequence[Ended]) -> None:
         """Store outcomes; if the database refuses one for what it is, find it, and fail its task alone."""

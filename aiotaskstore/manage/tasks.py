@@ -80,11 +80,13 @@ class TaskManager:
         wanted = as_id(task_id)
         parts = self._open()
         limit = None if timeout is None else seconds(timeout, "timeout")
-        async with asyncio.timeout(limit):
+        async with asyncio.timeout(limit or None):  # a look is no wait: 0 gives what has finished already
             while True:
                 task = await self.require(wanted)
                 if task.status.finished:
                     return task
+                if limit == 0:
+                    raise TimeoutError
                 await parts.waiting.until_finished(wanted)
 
     async def watch(self, task_id: UUID | str) -> AsyncIterator[Progress]:

@@ -25,6 +25,8 @@ MOST_ROWS = 1_000
 """Rows in one statement."""
 MOST_BYTES = 2_000_000
 """Payload or result bytes in one statement; MySQL's smallest default packet takes 16 MB, escaped."""
+_LOOKS = 3
+"""How often a row is looked for that may be moving between the halves."""
 
 
 class Wanted(NamedTuple):
@@ -386,7 +388,7 @@ class Tasks:
     def cancel(self, ids: Sequence[UUID], reason: str, *, force: bool) -> Unit[dict[UUID, Answer]]:
         """Cancel what has not finished; a running one is asked, or with `force` ended and its claim voided."""
         yield BEGIN
-        held = yield from self.lock(ids)
+        held, finished = yield from self._lock_both(ids)
         ledger = Ledger()
         asked = []
         for row in held.values():
@@ -398,7 +400,7 @@ class Tasks:
             yield Call("request_cancel", {"ids": asked, "reason": reason})
         yield from self.settle(ledger, held)
         answers = {row.id: Answer(STATUSES[row.status], done=True) for row in held.values()}
-        return answers | (yield from self._finished(set(ids) - set(held)))
+        return answers | {row.id: Answer(STATUSES[row.status], done=False) for row, _ in finished}
 
     def retry(self, ids: Sequence[UUID], *, force: bool) -> Unit[dict[UUID, Answer]]:
         """Start from the beginning: what is scheduled, waiting, pending, paused or finished.
@@ -406,16 +408,13 @@ class Tasks:
         A succeeded one only with `force`; one whose payload was not kept stays as it is (`done` is false).
         """
         yield BEGIN
-        held = yield from self.lock(ids)
+        held, finished = yield from self._lock_both(ids)
         answers = {row.id: Answer(STATUSES[row.status], done=row.status != RUNNING) for row in held.values()}
         live = [id_ for id_, answer in answers.items() if answer.done]
         if live:
             yield from self.restart(live)
-        rows = yield Call("lock_finished", {"ids": sorted(set(ids) - set(held))})
         back: list[Held] = []
-        for values in rows:
-            row = Held(self.database.uid(values[0]), *values[1:-2])
-            payload_gone = bool(values[-1])
+        for row, payload_gone in finished:
             done = not payload_gone and (force or row.status != SUCCEEDED)
             answers[row.id] = Answer(STATUSES[row.status], done, payload_gone)
             if done:
@@ -437,9 +436,8 @@ class Tasks:
     def delete(self, ids: Sequence[UUID], *, force: bool) -> Unit[dict[UUID, Answer]]:
         """Delete tasks and all that stands beside them; a running one only with `force`, which voids its claim."""
         yield BEGIN
-        held = yield from self.lock(ids)
-        rows = yield Call("lock_finished", {"ids": sorted(set(ids) - set(held))})
-        finished = [Held(self.database.uid(row[0]), *row[1:-2]) for row in rows]
+        held, ended = yield from self._lock_both(ids)
+        finished = [row for row, _ in ended]
         gone = [row for row in held.values() if force or row.status != RUNNING]
         if gone:
             yield from self.remove([row.id for row in gone])
@@ -449,11 +447,25 @@ class Tasks:
         deleted = {row.id for row in [*gone, *finished]}
         return {row.id: Answer(STATUSES[row.status], done=row.id in deleted) for row in [*held.values(), *finished]}
 
-    def _finished(self, ids: set[UUID]) -> Unit[dict[UUID, Answer]]:
-        if not ids:
-            return {}
-        rows = yield Call("statuses_of", {"ids": sorted(ids)})
-        return {self.database.uid(id_): Answer(STATUSES[status], done=False) for id_, status in rows}
+    def _lock_both(self, ids: Sequence[UUID]) -> Unit[tuple[dict[UUID, Held], list[tuple[Held, bool]]]]:
+        """Lock rows in whichever half they stand; with a finished one goes whether its payload is gone.
+
+        A row that moves to the other half between two looks is in neither, so what is missing is looked for again.
+        """
+        held: dict[UUID, Held] = {}
+        finished: list[tuple[Held, bool]] = []
+        missing = set(ids)
+        for _ in range(_LOOKS):
+            held |= yield from self.lock(missing)
+            missing -= held.keys()
+            if not missing:
+                break
+            rows = yield Call("lock_finished", {"ids": sorted(missing)})
+            finished += ((Held(self.database.uid(row[0]), *row[1:-2]), bool(row[-1])) for row in rows)
+            missing -= {row.id for row, _ in finished}
+            if not missing:
+                break
+        return held, finished
 
     def _own_keys(self, rows: Sequence[Held]) -> Unit[None]:
         """Refuse to revive a task whose external id another task has taken over meanwhile."""

@@ -167,8 +167,9 @@ async def test_a_pool_is_no_connection(store: TaskStore, url: str):
         case "mysql":
             parts = urlsplit(url)
             pool = await aiomysql.create_pool(
-                host=parts.hostname, port=parts.port or 3306, user=parts.username, db=parts.path[1:]
-            )
+                host=parts.hostname, port=parts.port or 3306, user=parts.username, password=unquote(parts.password or ""),
+                db=parts.path[1:],
+            )  # fmt: skip
         case _:
             return  # there is none
     try:

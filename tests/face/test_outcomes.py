@@ -22,6 +22,7 @@ from aiotaskstore import (
     TaskCancelledError,
     TaskContext,
     TaskFailedError,
+    TaskFinished,
     TaskHandle,
     TaskNotFoundError,
     TaskStarted,
@@ -31,6 +32,7 @@ from aiotaskstore import (
     is_retryable,
     steps,
 )
+from aiotaskstore.storage.steps import Query, Rows, Unit
 from tests.helpers import LIMIT, ended, eventually, expect
 
 
@@ -390,3 +392,23 @@ async def test_the_cleaner_deletes_what_is_past_its_period(store: TaskStore):
 
 async def _is_gone(handle: TaskHandle[Any]) -> bool:
     return await handle.status() is None
+
+
+async def test_an_outcome_is_stored_even_where_what_the_handler_said_cannot_be(store: TaskStore):
+    @store.task
+    async def work(context: TaskContext) -> str:
+        context.info("nobody can store this")
+        return "done"
+
+    async with store.dispatcher():
+        await _drop_details(store)
+        async with expect(store, TaskFinished, TaskFinished):
+            handle, other = await work.enqueue(), await work.enqueue()
+        assert [await one.status() for one in (handle, other)] == [TaskStatus.SUCCEEDED] * 2
+
+
+async def _drop_details(store: TaskStore) -> None:
+    def drop() -> Unit[Rows]:
+        return (yield Query("DROP TABLE aiotaskstore_task_details", {}))
+
+    await store._open_parts().storage.database.write(drop)

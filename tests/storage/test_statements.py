@@ -71,6 +71,8 @@ def parameters(dialect: str, name: str) -> set[str]:
 
 
 def json_columns(text: str) -> list[tuple[str, int]]:
+    if listed := re.search(r"WITH d \(([\w\s,]+)\) AS \(VALUES :rows\)", text):  # SQLite's tables of values
+        return [(name.strip(), at) for at, name in enumerate(listed[1].split(","))]
     return [(name, int(at)) for name, at in re.findall(r"(\w+) [A-Z]+(?:\(\d+\))? PATH '\$\[(\d+)\]'", text)]
 
 

@@ -131,6 +131,8 @@ def test_characters_that_end_a_password_too_soon_are_explained():
         ("postgresql+psycopg9://u@h/d", 'No driver "psycopg9" is known for postgresql; take one of: asyncpg'),
         ("mysql+oops://u@h/d", "take one of: aiomysql, asyncmy"),
         ("sqlite+pysqlite:///x", "take one of: aiosqlite"),
+        ("mysql://root@host", "mysql://root@host names no database. Write mysql://user@host/name"),
+        ("mariadb://root@host/?ssl=true", "names no database"),
         ("postgresql://u@h:port/d", "cannot be read"),
         ("postgresql://u@h:99999999/d", "cannot be read"),
         ("sqlite://tasks.db", 'names no host, but this one has "tasks.db". Write three slashes'),

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
+
+
+class Document(str):
+    """JSON text: control characters are escaped in it already, so a backslash and a quote is all that SQL minds.
+
+    The driver's own escaping looks every character up, a tenth of a worker's time.
+    """
+
+    __slots__ = ()
 
 
 def literal(value: Any, connection: Any) -> str:
@@ -27,12 +36,18 @@ def literal(value: Any, connection: Any) -> str:
         case datetime():
             return f"TIMESTAMP'{instant_text(value)}'"
         case str():
-            escaped: str = connection.escape(value)
-            return escaped
+            return _quoted(value, connection)
         case list() | tuple() | set() | frozenset():
             return "(" + (", ".join([literal(one, connection) for one in value]) or "NULL") + ")"
         case _:
             raise AssertionError(f"no SQL literal for {type(value).__name__}")
+
+
+def _quoted(text: str, connection: Any) -> str:
+    escape: Callable[[str], str] = connection.escape_string  # as the session's sql_mode wants it
+    if isinstance(text, Document):
+        return "'" + text.replace("\\", escape("\\")).replace("'", escape("'")) + "'"
+    return f"'{escape(text)}'"
 
 
 def instant_text(value: datetime) -> str:
@@ -40,9 +55,9 @@ def instant_text(value: datetime) -> str:
     return value.astimezone(UTC).replace(tzinfo=None).isoformat(sep=" ", timespec="microseconds")
 
 
-def document(rows: Sequence[Sequence[Any]]) -> str:
+def document(rows: Sequence[Sequence[Any]]) -> Document:
     """Write rows as the one JSON document that a statement takes as a table."""
-    return json.dumps(rows, default=json_value, ensure_ascii=False)
+    return Document(json.dumps(rows, default=json_value, ensure_ascii=False))
 
 
 def json_value(value: Any) -> Any:

@@ -135,9 +135,6 @@ SELECT task_id, text, fraction, at FROM aiotaskstore_task_progress WHERE task_id
 -- name: details_of
 SELECT task_id, text FROM aiotaskstore_task_details WHERE task_id IN :ids ORDER BY task_id, fence, line
 
--- name: statuses_of
-SELECT id, status FROM aiotaskstore_history WHERE id IN :ids
-
 -- name: status_of
 SELECT status FROM aiotaskstore_tasks WHERE id = :id
 UNION ALL

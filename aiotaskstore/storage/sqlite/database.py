@@ -6,10 +6,11 @@ import asyncio
 import logging
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar
 from uuid import UUID
@@ -26,7 +27,7 @@ from aiotaskstore.storage.database import Conflict, Database, Ear, Hint, Session
 from aiotaskstore.storage.sqlite.line import Line, Thread
 from aiotaskstore.storage.sqlite.trouble import patiently, translated
 from aiotaskstore.storage.sqlite.watch import FileEar
-from aiotaskstore.storage.statements import Naming, Spelling, Statements
+from aiotaskstore.storage.statements import Naming, Spelling, Statement, Statements
 from aiotaskstore.storage.steps import Batch, Begin, Operation, Query, Rows, Step, T, Unit
 from aiotaskstore.storage.url import DatabaseURL
 
@@ -37,6 +38,8 @@ OLDEST = (3, 35, 0)
 _BUSY_SLICE_MS = 250
 """How long SQLite itself waits for the write lock before we look at our own deadline."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_AT_ONCE = 50
+"""Rows that one statement takes: more would be little faster, and each number of rows is a text of its own."""
 _NATIVE = frozenset({int, float, str, bool, type(None)})
 """Types whose values SQLite takes as they are."""
 _NOW = "(CAST(ROUND((julianday('now') - 2440587.5) * 86400000) AS INTEGER) * 1000)"
@@ -65,9 +68,9 @@ class JoinedSession(Session):
 
     async def run(self, step: Step) -> Rows:
         if isinstance(step, Batch):
-            sql, rows = self._database.bind_batch(step)
             with translated():
-                await self._connection.executemany(sql, rows)
+                for sql, rows in self._database.bind_batch(step):
+                    await self._connection.executemany(sql, rows)
             return ()
         return await self._plain(*self._database.bind(step))
 
@@ -252,7 +255,8 @@ class SqliteDatabase(Database):
         """Run one step in the thread that owns `raw`; every row is read, since an open cursor blocks COMMIT."""
         with translated():
             if isinstance(step, Batch):
-                raw.executemany(*self.bind_batch(step))
+                for sql, rows in self.bind_batch(step):
+                    raw.executemany(sql, rows)
                 return ()
             return raw.execute(*self.bind(step)).fetchall()
 
@@ -272,20 +276,27 @@ class SqliteDatabase(Database):
         _sql.debug("%s", sql)
         return sql, tuple(arguments)
 
-    def bind_batch(self, step: Batch) -> tuple[str, list[tuple[Any, ...]]]:
-        """Write a batch for `executemany`."""
+    def bind_batch(self, step: Batch) -> Iterator[tuple[str, list[tuple[Any, ...]]]]:
+        """Write a batch for `executemany`: row by row, or many at once for a statement that takes `:rows`."""
         statement = self.statements[step.name]
-        parts, places = [statement.pieces[0]], []
-        for name, after in zip(statement.names, statement.pieces[1:], strict=True):
-            if name in step.fields:
-                places.append(step.fields.index(name))
-                parts += ("?", after)
-            else:
-                parts += (str(_plain(self._now())), after)
-        sql = "".join(parts)
-        _sql.debug("%s × %d", sql, len(step.rows))
+        _sql.debug("%s × %d", ":".join(statement.pieces), len(step.rows))
         columns = [_plain_column(values) for values in zip(*step.rows, strict=True)]
-        return sql, list(zip(*(columns[place] for place in places), strict=True))
+        if "rows" not in statement.names:
+            places = [step.fields.index(name) for name in statement.names if name in step.fields]
+            rows = list(zip(*(columns[place] for place in places), strict=True))
+            yield self._text(statement, dict.fromkeys(step.fields, "?")), rows
+            return
+        rows, row = list(zip(*columns, strict=True)), f"({', '.join('?' * len(columns))})"
+        for start in range(0, len(rows), _AT_ONCE):
+            some = rows[start : start + _AT_ONCE]
+            sql = self._text(statement, {"rows": ", ".join([row] * len(some))})
+            yield sql, [tuple(chain.from_iterable(some))]
+
+    def _text(self, statement: Statement, places: dict[str, str]) -> str:
+        parts = [statement.pieces[0]]
+        for name, after in zip(statement.names, statement.pieces[1:], strict=True):
+            parts += (places[name] if name in places else str(_plain(self._now())), after)
+        return "".join(parts)
 
     def _commit(self, operations: list[Operation[Any]]) -> list[tuple[Any, BaseException | None]]:
         """Run operations in one transaction; one that fails is undone alone. In the writer's thread."""
