@@ -1,39 +1,49 @@
 """An asyncio-native, durable task queue that lives in the database you already have."""
 
-from aiotaskstore.backoff import constant, exponential, fibonacci, steps
+from aiotaskstore.backoff import Backoff, constant, exponential, fibonacci, steps
 from aiotaskstore.context import TaskContext, current_context
 from aiotaskstore.definition import Draft, TaskDefinition
-from aiotaskstore.definition_record import Definition
+from aiotaskstore.definition_record import Definition, DefinitionStatus
 from aiotaskstore.directives import Cancel, Fail, Retry, Snooze, is_retryable
 from aiotaskstore.dispatch.dispatcher import Dispatcher
+from aiotaskstore.dispatch.dispatcher_settings import DispatcherOptions
 from aiotaskstore.errors import (
     ClaimLostError,
     ConfigurationError,
     DatabaseUnavailableError,
     DefinitionInactiveError,
+    DefinitionNotFoundError,
+    DuplicateAliasError,
     DuplicateHandlerError,
+    DuplicateScheduleError,
     DuplicateTaskError,
+    HandlerReturnedFalseError,
     InvalidQueryError,
     InvalidRecurrenceError,
     InvalidTransitionError,
     NotCancellableError,
     NotInTransactionError,
     PayloadError,
+    PayloadFunctionError,
+    ScheduleNotFoundError,
     SchemaOutdatedError,
     SchemaTooNewError,
-    TaskCancelledError,
-    TaskFailedError,
     TaskNotFoundError,
     TaskStoreError,
     UnknownAliasError,
 )
 from aiotaskstore.events import (
     AttemptFailed,
+    BackgroundEnded,
+    BackgroundFailed,
+    BackgroundRecovered,
     ClaimLost,
+    DispatcherOutdated,
     DispatcherStarted,
     DispatcherStopped,
     Event,
-    LoopTroubled,
+    ListenerFailed,
+    ScheduleFired,
     TaskClaimed,
     TaskEnqueued,
     TaskFinished,
@@ -41,63 +51,133 @@ from aiotaskstore.events import (
     TaskRetried,
     TaskStarted,
 )
+from aiotaskstore.finish_reason import FinishReason
 from aiotaskstore.handle import TaskHandle
+from aiotaskstore.manage.changing import TaskChanges
+from aiotaskstore.manage.definitions import DefinitionChanges, DefinitionFilters
+from aiotaskstore.manage.dispatchers import DispatcherInfo
+from aiotaskstore.manage.queues import QueueInfo
+from aiotaskstore.manage.schedules import ScheduleFilters
 from aiotaskstore.noop import noop
 from aiotaskstore.options import TaskOptions
+from aiotaskstore.protocols import (
+    EnqueueableTask,
+    EnqueuedTask,
+    HandlerContext,
+    HandlerStore,
+    TaskEnqueuer,
+    TaskReader,
+)
 from aiotaskstore.queue import Queue
+from aiotaskstore.recurrence import (
+    Cron,
+    DayOfWeek,
+    Every,
+    Frequency,
+    MonthOfYear,
+    Once,
+    Recurrence,
+    RecurrenceRule,
+)
 from aiotaskstore.retention import Retention
 from aiotaskstore.router import TaskRouter
-from aiotaskstore.storage.listing import TaskFilters
+from aiotaskstore.schedule import Schedule, ScheduleChanges, ScheduleOptions, ScheduleStatus
+from aiotaskstore.storage.filters import TaskFilters, TaskSelection
+from aiotaskstore.store_options import StoreOptions
 from aiotaskstore.task import AttemptError, Progress, Task, TaskStatus
+from aiotaskstore.task_errors import TaskCancelledError, TaskFailedError
+from aiotaskstore.task_handler import TaskHandler
 from aiotaskstore.taskstore import TaskStore
 
 __all__ = [
     "AttemptError",
     "AttemptFailed",
+    "BackgroundEnded",
+    "BackgroundFailed",
+    "BackgroundRecovered",
+    "Backoff",
     "Cancel",
     "ClaimLost",
     "ClaimLostError",
     "ConfigurationError",
+    "Cron",
     "DatabaseUnavailableError",
+    "DayOfWeek",
     "Definition",
+    "DefinitionChanges",
+    "DefinitionFilters",
     "DefinitionInactiveError",
+    "DefinitionNotFoundError",
+    "DefinitionStatus",
     "Dispatcher",
+    "DispatcherInfo",
+    "DispatcherOptions",
+    "DispatcherOutdated",
     "DispatcherStarted",
     "DispatcherStopped",
     "Draft",
+    "DuplicateAliasError",
     "DuplicateHandlerError",
+    "DuplicateScheduleError",
     "DuplicateTaskError",
+    "EnqueueableTask",
+    "EnqueuedTask",
     "Event",
+    "Every",
     "Fail",
+    "FinishReason",
+    "Frequency",
+    "HandlerContext",
+    "HandlerReturnedFalseError",
+    "HandlerStore",
     "InvalidQueryError",
     "InvalidRecurrenceError",
     "InvalidTransitionError",
-    "LoopTroubled",
+    "ListenerFailed",
+    "MonthOfYear",
     "NotCancellableError",
     "NotInTransactionError",
+    "Once",
     "PayloadError",
+    "PayloadFunctionError",
     "Progress",
     "Queue",
+    "QueueInfo",
+    "Recurrence",
+    "RecurrenceRule",
     "Retention",
     "Retry",
+    "Schedule",
+    "ScheduleChanges",
+    "ScheduleFilters",
+    "ScheduleFired",
+    "ScheduleNotFoundError",
+    "ScheduleOptions",
+    "ScheduleStatus",
     "SchemaOutdatedError",
     "SchemaTooNewError",
     "Snooze",
+    "StoreOptions",
     "Task",
     "TaskCancelledError",
+    "TaskChanges",
     "TaskClaimed",
     "TaskContext",
     "TaskDefinition",
     "TaskEnqueued",
+    "TaskEnqueuer",
     "TaskFailedError",
     "TaskFilters",
     "TaskFinished",
     "TaskHandle",
+    "TaskHandler",
     "TaskNotFoundError",
     "TaskOptions",
+    "TaskReader",
     "TaskRescued",
     "TaskRetried",
     "TaskRouter",
+    "TaskSelection",
     "TaskStarted",
     "TaskStatus",
     "TaskStore",

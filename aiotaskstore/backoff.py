@@ -5,13 +5,19 @@ from __future__ import annotations
 import inspect
 import random
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from typing import Protocol
 
-from aiotaskstore.duration import Duration, seconds
 from aiotaskstore.errors import ConfigurationError
+from aiotaskstore.mechanics.duration import Duration, seconds
 
-Backoff = Callable[[int, BaseException], Duration]
-"""Takes the attempts made so far (1 after the first) and the error; gives the wait."""
+
+class Backoff(Protocol):
+    """Any function of the attempts made so far (1 after the first) and the error that returns how long to wait."""
+
+    def __call__(self, attempt: int, error: BaseException, /) -> Duration:
+        """Return how long to wait before the next attempt."""
+
 
 _MOST_NUMBERS = 64
 
@@ -22,10 +28,10 @@ def constant(delay: Duration) -> Backoff:
     return lambda _attempt, _error: wait
 
 
-def steps(sequence: Sequence[Duration], *, cycle: bool = False) -> Backoff:
+def steps(sequence: Sequence[Duration], cycle: bool = False) -> Backoff:  # noqa: FBT001, FBT002 - may be named
     """Wait the times listed, one an attempt; after the last, keep to it or (`cycle`) begin again."""
     if isinstance(sequence, str) or not isinstance(sequence, Iterable):
-        raise ConfigurationError(f"steps() takes a list of waits, such as steps([5, 30, 300]), not {sequence!r}.")
+        raise ConfigurationError(f"steps() takes a list of waits, such as steps([5, 30, 300]), not {sequence!r:.100}.")
     waits = [seconds(step, "a backoff step") for step in sequence]
     if not waits:
         raise ConfigurationError("steps() needs at least one wait, such as steps([5, 30, 300]).")
@@ -41,7 +47,7 @@ def exponential(base: Duration = 5, factor: float = 2, cap: Duration = 600, jitt
     """Wait base × factor^attempt, at most `cap`; `jitter` 0.1 moves it by up to a tenth either way."""
     first, most = seconds(base, "backoff base"), seconds(cap, "backoff cap")
     if not isinstance(factor, int | float) or not 1 <= factor <= sys.float_info.max:
-        raise ConfigurationError(f"A backoff factor is a number of 1 or more, but it is {factor!r}.")
+        raise ConfigurationError(f"A backoff factor is a number of 1 or more, but it is {factor!r:.100}.")
     growth = float(factor)
 
     def wait(attempt: int, _error: BaseException) -> float:
@@ -72,7 +78,7 @@ def fibonacci(unit: Duration = 60, cap: Duration = 89 * 60, jitter: float = 0) -
 def as_backoff(value: Backoff | Duration | None) -> Backoff | None:
     """Read a `backoff=` option: a function, or a number that means a constant wait."""
     if inspect.iscoroutinefunction(value):
-        raise ConfigurationError(f"backoff must be a plain function of (attempt, error), not async: {value!r}.")
+        raise ConfigurationError(f"backoff must be a plain function of (attempt, error), not async: {value!r:.100}.")
     if value is None or callable(value):
         return value
     return constant(value)
@@ -80,7 +86,7 @@ def as_backoff(value: Backoff | Duration | None) -> Backoff | None:
 
 def _check_jitter(jitter: float) -> None:
     if not isinstance(jitter, int | float) or not 0 <= jitter <= 1:
-        raise ConfigurationError(f"backoff jitter is a share from 0 to 1, but it is {jitter!r}.")
+        raise ConfigurationError(f"backoff jitter is a share from 0 to 1, but it is {jitter!r:.100}.")
 
 
 def _spread(wait: float, jitter: float, most: float) -> float:

@@ -1,41 +1,50 @@
-"""What a handler may ask and tell."""
+"""The context of a run: a handler reads its task from it, and reports progress and details through it."""
 
 from __future__ import annotations
 
-import json
 import logging
+from contextlib import AbstractAsyncContextManager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 from uuid import UUID
 
 from aiotaskstore.errors import ConfigurationError
-from aiotaskstore.text import printable
-
-if TYPE_CHECKING:
-    from aiotaskstore.task import Claim, Task
+from aiotaskstore.mechanics.text import printable
+from aiotaskstore.task import Task, load_metadata
 
 _log = logging.getLogger("aiotaskstore.task")
 
 
-class Telling(Protocol):
+class ContextRun(Protocol):
     """The run behind a context."""
 
     @property
-    def claim(self) -> Claim:
-        """What is being run."""
+    def task_id(self) -> UUID | None:
+        """The task's id; `None` if no task is stored."""
+
+    @property
+    def attempt(self) -> int:
+        """Which attempt this is, from 1."""
+
+    @property
+    def metadata(self) -> str | None:
+        """The task's metadata as JSON text."""
 
     @property
     def stopping(self) -> bool:
-        """Whether the run was asked to end."""
+        """Whether the end of the run was requested."""
 
     def snapshot(self) -> Task:
-        """Make the Task as it was claimed."""
+        """Return the task as it was claimed."""
 
-    async def tell_progress(self, text: str, fraction: float | None) -> None:
+    async def report_progress(self, text: str, fraction: float | None) -> None:
         """Store progress."""
 
-    def tell_detail(self, text: str) -> None:
+    def append_detail(self, text: str) -> None:
         """Append a line to the details, soon."""
+
+    def transaction(self) -> AbstractAsyncContextManager[Any]:
+        """Open the run's transaction."""
 
 
 class TaskContext:
@@ -56,14 +65,14 @@ class TaskContext:
         "store",
     )
 
-    def __init__(self, run: Telling | None, store: Any, options: dict[str, str] | None = None) -> None:
+    def __init__(self, run: ContextRun, store: Any, options: dict[str, str] | None = None) -> None:
         self._run = run
         self._task: Task | None = None
         self._metadata: dict[str, Any] | None = None
         self.store: Any = store
         """The store whose dispatcher runs this task."""
         self.options: dict[str, str] = options or {}
-        """What the command line gave, where a handler is run directly."""
+        """The options of the command line, if it runs the handler directly."""
         self.output: str | None = None
         """Stored as the result if the handler returns None."""
         self.last_info: str = ""
@@ -72,73 +81,83 @@ class TaskContext:
 
     @property
     def task(self) -> Task:
-        """The task as it was claimed; `ConfigurationError` where the handler was called directly."""
+        """The task as it was claimed. If the handler was called directly, a task that is not stored."""
         if self._task is None:
-            self._task = self._queued().snapshot()
+            self._task = self._run.snapshot()
         return self._task
 
     @property
     def task_id(self) -> UUID | None:
-        """The task's id; `None` where the handler was called directly."""
-        return self._run.claim.id if self._run else None
+        """The task's id; `None` if the handler was called directly."""
+        return self._run.task_id
 
     @property
     def attempt(self) -> int:
         """Which attempt this is, from 1."""
-        return self._queued().claim.attempt
+        return self._run.attempt
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """The JSON that travels with the task."""
+        """The task's metadata: JSON of the caller, which the library does not interpret."""
         if self._metadata is None:
-            text = self._run.claim.metadata if self._run else None
-            self._metadata = json.loads(text) if text else {}
+            self._metadata = load_metadata(self._run.metadata)
         return self._metadata
 
     @property
     def cancelled(self) -> bool:
-        """Whether this run was asked to end: timeout, cancel, lost claim or shutdown.
+        """Whether the end of this run was requested: timeout, cancel, lost claim or shutdown; a direct call: cancelled.
 
         An `async def` handler is cancelled as well; a `def` handler should look here now and then.
         """
-        return self._run is not None and self._run.stopping
+        return self._run.stopping
 
     async def progress(self, text: str = "", *, fraction: float | None = None) -> None:
-        """Tell how far the work is; returns once it is stored.
+        """Report how far the work is; return once the report is stored.
 
-        Raises `ClaimLostError` if the task is no longer this run's, `ConfigurationError` for a fraction outside
-        0 to 1.
+        Raises `ClaimLostError` if this run has lost its claim, `ConfigurationError` for a fraction outside 0 to 1.
         """
         if fraction is not None and not (isinstance(fraction, int | float) and 0 <= fraction <= 1):
-            raise ConfigurationError(f"A progress fraction is a number from 0 to 1, not {fraction!r}.")
-        if self._run is None:
-            _log.info("progress: %s %s", text, "" if fraction is None else f"{fraction:.0%}")
-            return
-        await self._run.tell_progress(printable(text), fraction)
+            raise ConfigurationError(f"A progress fraction is a number from 0 to 1, not {fraction!r:.100}.")
+        await self._run.report_progress(printable(text), fraction)
+
+    def transaction(self) -> AbstractAsyncContextManager[Any]:
+        """Open a transaction and lend the driver's own connection: its writes are committed with the task's success.
+
+        That is when the handler returns, so that its result is stored with them. If the handler raises, is cancelled,
+        runs out of time or has lost its claim, all of it is rolled back. Until the handler returns, the enqueues, reads
+        and actions of its asyncio task take part, and a connection is held; on SQLite the file's write lock. Raises
+        `TimeoutError` after `transaction_timeout`, `ConfigurationError` if the run has opened one before. In a handler
+        that is called directly, it is committed when the handler returns, and needs an open store.
+        """
+        return self._run.transaction()
 
     def info(self, message: str) -> None:
-        """Append a line to the task's details; written in batches, at the latest with the outcome."""
+        """Append a line to the task's details. Lines are written in batches, at the latest with the outcome."""
         self.last_info = message
         self._detail(message, logging.INFO)
 
     def success(self, message: str) -> None:
-        """Append a line about something that went well."""
+        """Append a line about a success to the task's details."""
         self.last_success = message
         self._detail(message, logging.INFO)
 
     def error(self, message: str) -> None:
-        """Append a line about something that went wrong; the attempt goes on."""
+        """Append a line about an error to the task's details; the attempt goes on."""
         self.last_error = message
         self._detail(message, logging.ERROR)
 
     def param(self, name: str, default: Any = "") -> Any:
-        """Give an argument as the JSON value stored, or an option of the command line."""
-        if self._run is None:
-            return self.options.get(name, default)
+        """Return an option of the command line, or else an argument as the JSON value that is stored.
+
+        Options have `_` where the command line may have had `-`.
+        """
+        for option in (name, name.replace("-", "_")):
+            if option in self.options:
+                return self.options[option]
         return (self.task.payload or {}).get(name, default)
 
     def param_list(self, name: str) -> list[str]:
-        """Split an argument's text on `;`; nothing gives an empty list."""
+        """Return an argument's text, split at each `;`. An empty text is an empty list."""
         value = self.param(name)
         if isinstance(value, list):
             return [str(one) for one in value]
@@ -146,27 +165,23 @@ class TaskContext:
 
     def _detail(self, message: str, level: int) -> None:
         text = printable(message)
-        _log.log(level, "%s", text)
-        if self._run is not None:
-            self._run.tell_detail(text)
-
-    def _queued(self) -> Telling:
-        if self._run is None:
-            raise ConfigurationError("This handler was called directly: there is no task behind its context.")
-        return self._run
+        if _log.isEnabledFor(level):
+            task_id = self._run.task_id
+            _log.log(level, "%s%s", "" if task_id is None else f"{task_id}: ", text)
+        self._run.append_detail(text)
 
 
 running_context: ContextVar[TaskContext | None] = ContextVar("aiotaskstore_context", default=None)
 
 
 def current_context() -> TaskContext:
-    """Give the context of the run this code is part of.
+    """Return the context of the current run. A direct call of a handler is a run, too.
 
     Raises `ConfigurationError` outside a run.
     """
     context = running_context.get()
     if context is None:
         raise ConfigurationError(
-            "current_context() works only inside a task's handler. Outside, use the handle that enqueue() gives."
+            "current_context() works only inside a task's handler. Outside, use the handle that enqueue() returns."
         )
     return context

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from aiotaskstore.duration import Duration, seconds
+from aiotaskstore.mechanics.duration import Duration, seconds
 
 
 class Directive(Exception):  # noqa: N818 - an order to the dispatcher, not an error
-    """Root of the four orders a handler can give."""
+    """Base of the four directives that a handler can raise."""
 
     def __init__(self, reason: str = "") -> None:
         self.reason = reason
@@ -38,7 +38,7 @@ class Fail(Directive):
 
 
 def is_retryable(error: BaseException) -> bool:
-    """Tell whether a `Retry` stands anywhere in the error's chain of causes, groups included."""
+    """Return whether there is a `Retry` anywhere in the error's chain of causes, groups included."""
     return find_retry(error) is not None
 
 

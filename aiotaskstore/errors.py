@@ -3,37 +3,42 @@
 TaskStoreError
 ├── ConfigurationError (ValueError)        an option, a handler or a URL that cannot work
 │   ├── DuplicateHandlerError              two handlers under one alias
+│   │   └── DuplicateAliasError            two stored definitions under one alias
+│   ├── InvalidRecurrenceError             a recurrence without a meaning or an occurrence
+│   ├── DuplicateScheduleError             two schedules under one name
 │   └── NotInTransactionError              a connection was given, but nothing would commit it
 ├── DatabaseUnavailableError (ConnectionError)
 ├── SchemaOutdatedError                    the tables are older than this library
 ├── SchemaTooNewError                      the tables are newer than this library
 ├── UnknownAliasError (LookupError)
+│   └── DefinitionNotFoundError            no definition is stored under this id or alias
 ├── DefinitionInactiveError
 ├── PayloadError (ValueError)              does not fit, cannot be stored, or is too large
-├── DuplicateTaskError                     the external id is taken
+│   └── PayloadFunctionError               a function made no payload for an occurrence
+├── DuplicateTaskError                     the external id, or the id that the caller chose, is taken
 ├── TaskNotFoundError (LookupError)
+├── ScheduleNotFoundError (LookupError)
 ├── NotCancellableError                    it has finished
 ├── InvalidTransitionError                 no such move from this status
 ├── InvalidQueryError (ValueError)
-├── InvalidRecurrenceError (ValueError)
 ├── ClaimLostError                         somebody else owns the task now
-├── TaskFailedError                        raised by `result()`
-└── TaskCancelledError                     raised by `result()`
+├── HandlerReturnedFalseError              how an attempt of a class handler failed
+├── TaskFailedError                        raised by `result()`; in `task_errors`
+└── TaskCancelledError                     raised by `result()`; in `task_errors`
 """
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 from uuid import UUID
 
-if TYPE_CHECKING:
-    from aiotaskstore.task import Task
+_SHOWN = 100
+"""Characters of a caller's text that a message repeats."""
 
 
 class TaskStoreError(Exception):
-    """Root of everything this library raises on purpose."""
+    """Base class of everything this library raises on purpose."""
 
 
 class ConfigurationError(TaskStoreError, ValueError):
@@ -51,6 +56,35 @@ class DuplicateHandlerError(ConfigurationError):
         )
 
 
+class DuplicateAliasError(DuplicateHandlerError):
+    """Another definition that is not deleted has this alias in the database."""
+
+    alias: str
+    existing_id: UUID
+
+    def __init__(self, alias: str, existing: UUID) -> None:
+        self.alias, self.existing_id = alias, existing
+        ConfigurationError.__init__(
+            self,
+            f'A definition "{alias}" is stored already: {existing}. Update that one, or soft-delete it first.',
+        )
+
+
+class DuplicateScheduleError(ConfigurationError):
+    """A schedule with this name exists already."""
+
+    name: str
+    existing_id: UUID | None
+
+    def __init__(self, name: str, existing: UUID | None = None) -> None:
+        self.name, self.existing_id = name, existing
+        there = "" if existing is None else f": {existing}"
+        super().__init__(
+            f'A schedule "{name}" exists already{there}. Change that one by store.schedules.update, or give this one '
+            "another name."
+        )
+
+
 class NotInTransactionError(ConfigurationError):
     """A connection was given that has no transaction open, so nothing would roll the task back."""
 
@@ -61,8 +95,21 @@ class NotInTransactionError(ConfigurationError):
         )
 
 
+class InvalidRecurrenceError(ConfigurationError):
+    """A recurrence that has no meaning or no occurrence."""
+
+
 class DatabaseUnavailableError(TaskStoreError, ConnectionError):
-    """The database cannot be reached, refused us, or did not answer in time."""
+    """The database cannot be reached, refused the connection, or did not answer in time."""
+
+    nothing_done: bool = False
+    """Whether it is certain that nothing of what was to be written has been kept."""
+    connection_lost: bool = False
+    """Whether a connection broke that had been open."""
+    timed_out: bool = False
+    """Whether a statement was not answered in time."""
+    task_ids: tuple[UUID, ...] = ()
+    """Raised by enqueuing: the tasks that may be stored all the same. Look for them before enqueuing again."""
 
 
 class SchemaOutdatedError(TaskStoreError):
@@ -71,12 +118,12 @@ class SchemaOutdatedError(TaskStoreError):
     wanted: int
     found: int | None
 
-    def __init__(self, found: int | None, wanted: int) -> None:
+    def __init__(self, found: int | None, wanted: int, detail: str = "") -> None:
         self.found, self.wanted = found, wanted
         state = "are missing" if not found else f"are at version {found}"
         super().__init__(
             f"The tables {state}, and this library needs version {wanted}. "
-            "Run `aiotaskstore migrate`, or open the store with migrate=True."
+            f"Run `aiotaskstore migrate`, or open the store with migrate=True.{detail and ' '}{detail}"
         )
 
 
@@ -110,6 +157,21 @@ class UnknownAliasError(TaskStoreError, LookupError):
         super().__init__(f'No task is registered as "{alias}". {hint}')
 
 
+class DefinitionNotFoundError(UnknownAliasError):
+    """No definition is stored under this id or alias, or it is soft-deleted."""
+
+    alias: str
+
+    def __init__(self, definition: UUID | str, hint: str = "") -> None:
+        self.alias = str(definition)
+        shown = definition if isinstance(definition, UUID) else f'"{definition[:_SHOWN]}"'
+        LookupError.__init__(
+            self,
+            f"No definition {shown} is stored. It was never published, was deleted, or is soft-deleted "
+            f"(store.definitions.list(include_deleted=True) shows those).{hint}",
+        )
+
+
 class DefinitionInactiveError(TaskStoreError):
     """The definition was cancelled by an operator, so it is neither enqueued nor claimed."""
 
@@ -122,29 +184,58 @@ class PayloadError(TaskStoreError, ValueError):
     """A payload or a result that does not fit its types, cannot be JSON, or is too large."""
 
 
+class PayloadFunctionError(PayloadError):
+    """A function made no payload for an occurrence of a schedule, which is skipped."""
+
+
 class DuplicateTaskError(TaskStoreError):
-    """A task with this external id exists already."""
+    """A task with this external id exists already, or one with the id that the caller chose."""
 
     existing_id: UUID
-    external_id: str
+    external_id: str | None
+    """`None` where the id itself is taken."""
     alias: str
 
-    def __init__(self, alias: str, external_id: str, existing: UUID) -> None:
+    def __init__(self, alias: str, external_id: str | None, existing: UUID) -> None:
         self.alias, self.external_id, self.existing_id = alias, external_id, existing
-        super().__init__(
-            f'A task "{alias}" with the external id "{external_id}" exists already: {existing}. '
-            'Use on_conflict="return" to get a handle to it.'
-        )
+        if external_id is None:
+            message = (
+                f'A task with the id {existing} exists already, so this task "{alias}" was not stored: an id is used '
+                "once. Look at that task, or leave id= out to have a new id made."
+            )
+        else:
+            message = (
+                f'A task "{alias}" with the external id "{external_id}" exists already: {existing}. '
+                'Use on_conflict="return" to get a handle to it.'
+            )
+        super().__init__(message)
 
 
 class TaskNotFoundError(TaskStoreError, LookupError):
     """No row is kept under this id."""
 
-    def __init__(self, task_id: UUID) -> None:
+    task_id: UUID | str
+    """The id that was looked for; text where it is no UUID, hence an id that never was."""
+
+    def __init__(self, task_id: UUID | str) -> None:
         self.task_id = task_id
-        super().__init__(
-            f"No task {task_id} is stored. It was never committed, was deleted, or its retention kept no row."
-        )
+        if isinstance(task_id, UUID):
+            message = f"No task {task_id} is stored. It was never committed, was deleted, or its retention kept no row."
+        else:
+            shown = repr(task_id) if len(task_id) <= _SHOWN else f"{task_id[:_SHOWN]!r}…"
+            message = f"No task {shown} is stored: an id is a UUID, and this text is none."
+        super().__init__(message)
+
+
+class ScheduleNotFoundError(TaskStoreError, LookupError):
+    """No schedule has this id or name."""
+
+    key: UUID | str
+
+    def __init__(self, key: UUID | str) -> None:
+        self.key = key
+        what = f'"{key[:_SHOWN]}"' if isinstance(key, str) else str(key)
+        super().__init__(f"There is no schedule {what}; store.schedules.list() returns those that there are.")
 
 
 class NotCancellableError(TaskStoreError):
@@ -162,23 +253,20 @@ class NotCancellableError(TaskStoreError):
 
 
 class InvalidTransitionError(TaskStoreError):
-    """The task's status does not allow this move."""
+    """The status of the task, or of the schedule, does not allow this move."""
 
     status: str
     move: str
     task_id: UUID
+    """The id of the task, or of the schedule."""
 
-    def __init__(self, task_id: UUID, move: str, status: str, hint: str) -> None:
+    def __init__(self, task_id: UUID, move: str, status: str, hint: str, *, kind: str = "Task") -> None:
         self.task_id, self.move, self.status = task_id, move, status
-        super().__init__(f"Task {task_id} is {status}: cannot {move} it. {hint}")
+        super().__init__(f"{kind} {task_id} is {status}: cannot {move} it. {hint}")
 
 
 class InvalidQueryError(TaskStoreError, ValueError):
     """A filter that cannot be meant; raised before any SQL runs."""
-
-
-class InvalidRecurrenceError(TaskStoreError, ValueError):
-    """A recurrence that has no meaning or no occurrence."""
 
 
 class ClaimLostError(TaskStoreError):
@@ -189,18 +277,8 @@ class ClaimLostError(TaskStoreError):
         super().__init__(f"Task {task_id} is no longer claimed by this run; what it writes is dropped.")
 
 
-class TaskFailedError(TaskStoreError):
-    """The awaited task failed, or was interrupted."""
+class HandlerReturnedFalseError(TaskStoreError):
+    """The `handle` of a class handler returned `False`: the attempt failed."""
 
-    def __init__(self, task: Task) -> None:
-        self.task = task
-        super().__init__(f"Task {task.id} ({task.alias}) {task.status}: {task.error or task.finish_reason}")
-
-
-class TaskCancelledError(TaskStoreError):
-    """The awaited task was cancelled."""
-
-    def __init__(self, task: Task) -> None:
-        self.task = task
-        reason = f": {task.cancel_reason}" if task.cancel_reason else ""
-        super().__init__(f"Task {task.id} ({task.alias}) was cancelled{reason}")
+    def __init__(self) -> None:
+        super().__init__("handler returned False")

@@ -1,8 +1,15 @@
-"""Facts: what happened, told once, to whoever listens."""
+"""Events: each is emitted once, to every listener.
+
+A new event is also exported in `__init__.py`, logged in `observe/logs.py` if it shall have a record, and added to
+`docs/reference/index.md` by `docs/reference/generate.py`; `tests/docs` checks the export, the page and the words.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from aiotaskstore.task import TaskStatus
@@ -10,12 +17,12 @@ from aiotaskstore.task import TaskStatus
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Root of all facts."""
+    """The base class of all events."""
 
 
 @dataclass(frozen=True, slots=True)
 class TaskEvent(Event):
-    """Something that happened to one task."""
+    """The base class of the events of one task."""
 
     task_id: UUID
     alias: str
@@ -24,12 +31,12 @@ class TaskEvent(Event):
 
 @dataclass(frozen=True, slots=True)
 class TaskEnqueued(TaskEvent):
-    """A task was stored by this process (in a caller's transaction: will be, if it commits)."""
+    """This process stored a task; in a caller's transaction: the task is stored if the transaction commits."""
 
 
 @dataclass(frozen=True, slots=True)
 class TaskClaimed(TaskEvent):
-    """A dispatcher of this process took a task."""
+    """A dispatcher of this process claimed a task."""
 
     attempt: int
     dispatcher_id: UUID
@@ -44,81 +51,147 @@ class TaskStarted(TaskEvent):
 
 @dataclass(frozen=True, slots=True)
 class AttemptFailed(TaskEvent):
-    """An attempt ended with an error; `TaskRetried` or `TaskFinished` tells what comes of it."""
+    """An attempt ended with an error; `TaskRetried` or `TaskFinished` follows."""
 
     attempt: int
     error: BaseException
     delay: float | None
-    """Seconds until the next attempt; `None` if none follows."""
+    """Seconds until the next attempt; `None` if there is no next attempt."""
 
 
 @dataclass(frozen=True, slots=True)
 class TaskFinished(TaskEvent):
-    """A task reached its end, and the outcome is stored."""
+    """A task has finished, and its outcome is stored."""
 
     status: TaskStatus
     attempt: int
     took: float
     """Seconds from the handler's start to its end."""
     reason: str
+    """One of `FinishReason`."""
     error: BaseException | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class TaskRetried(TaskEvent):
-    """An attempt ended and another one will follow."""
+    """An attempt ended, and another attempt will follow."""
 
     attempt: int
     took: float
     delay: float | None
-    """Seconds until it may run again; `None` where it keeps its place (a hand-back at shutdown)."""
+    """Seconds until the task may run again; `None` if it keeps its place, since a shutdown returned it to the queue."""
     reason: str
-    """error, snooze or shutdown."""
+    """`"error"`, `"snooze"` or `"shutdown"`."""
     error: BaseException | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ClaimLost(TaskEvent):
-    """What a run had to tell was dropped: the task is somebody else's now."""
+    """The outcome of a run was dropped, since another dispatcher has claimed the task, or an operator changed it."""
 
     attempt: int
 
 
 @dataclass(frozen=True, slots=True)
 class TaskRescued(TaskEvent):
-    """A task of a dead dispatcher was given its next place."""
+    """A task of a dead dispatcher was rescued."""
 
     status: TaskStatus
     dispatcher_id: UUID
-    """The dead one."""
+    """The dead dispatcher."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleFired(TaskEvent):
+    """A dispatcher of this process has made the task of a schedule's occurrence."""
+
+    schedule_id: UUID
+    name: str
+    """The schedule's name."""
+    occurrence: datetime
+    """When the task was planned for."""
 
 
 @dataclass(frozen=True, slots=True)
 class DispatcherStarted(Event):
-    """A dispatcher takes up work."""
+    """A dispatcher has started."""
 
     dispatcher_id: UUID
     name: str
     waking: str
-    """How it hears of work: notify, data_version, memory or poll."""
+    """How the dispatcher learns of new tasks: `"notify"`, `"data_version"`, `"memory"` or `"poll"`."""
 
 
 @dataclass(frozen=True, slots=True)
 class DispatcherStopped(Event):
-    """A dispatcher has ended."""
+    """A dispatcher has stopped."""
 
     dispatcher_id: UUID
     name: str
     drained: bool
+    """Whether every run ended by itself, within the grace."""
 
 
 @dataclass(frozen=True, slots=True)
-class LoopTroubled(Event):
-    """A loop could not do its work and will try again."""
+class DispatcherOutdated(Event):
+    """A dispatcher of any process is alive whose library is older than the tables, so that it ignores what is new.
+
+    Emitted when a queue is paused or a definition cancelled, and by each dispatcher once a minute, until it is gone.
+    """
+
+    dispatcher_id: UUID
+    name: str
+    host: str
+    pid: int
+    version: str | None
+    """The version of its library; `None` for one that did not record it yet."""
+    ignored: tuple[str, ...]
+    """What the dispatcher ignores, as text for people."""
+
+
+@dataclass(frozen=True, slots=True)
+class BackgroundFailed(Event):
+    """A loop failed and will try again."""
 
     loop: str
     error: BaseException
     retry_in: float
-    """Seconds; 0 where nothing is tried again."""
+    """Seconds until the next try; 0 if there is none."""
     queue: str | None = None
     task_id: UUID | None = None
+    failures: int = 1
+    """The number of failures in a row."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListenerFailed(Event):
+    """A listener, or a hook, of the application raised an error, which has changed nothing else."""
+
+    listener: Callable[..., Any]
+    error: BaseException
+    queue: str | None = None
+    """The queue of the task that it was called for, where there is one."""
+    task_id: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BackgroundRecovered(Event):
+    """A loop that had failed works again."""
+
+    loop: str
+    failures: int
+    took: float
+    """Seconds since the first of these failures."""
+
+
+@dataclass(frozen=True, slots=True)
+class BackgroundEnded(Event):
+    """A loop ended by an error, which must not happen. Its dispatcher stops, or the store's own background work.
+
+    A dispatcher returns its running tasks to the queue and stops; its next call raises the error.
+    """
+
+    loop: str
+    error: BaseException
+    dispatcher_id: UUID | None = None
+    """`None` for a loop of the store itself."""

@@ -1,90 +1,89 @@
-"""A handle: where a caller follows its task."""
+"""A handle, by which a caller follows its task."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 from uuid import UUID
 
-from aiotaskstore.duration import Duration
-from aiotaskstore.errors import TaskCancelledError, TaskFailedError
+from aiotaskstore.mechanics.duration import Duration
+from aiotaskstore.mechanics.ids import find_id, require_id
+from aiotaskstore.payload import Result
 from aiotaskstore.task import Progress, Task, TaskStatus
-
-if TYPE_CHECKING:
-    from aiotaskstore.payload import Result
 
 R = TypeVar("R")
 
 
-class TaskDesk(Protocol):
-    """What a handle asks: the store's `tasks`."""
+class TaskClient(Protocol):
+    """The calls of the store that a handle needs."""
 
-    async def require(self, task_id: UUID) -> Task:
-        """Give the task."""
+    async def require(self, task_id: UUID | str) -> Task:
+        """Return the task."""
 
-    async def status(self, task_id: UUID) -> TaskStatus | None:
-        """Give its status."""
+    async def status(self, task_id: UUID | str) -> TaskStatus | None:
+        """Return the task's status."""
 
-    async def wait(self, task_id: UUID, timeout: Duration | None = None) -> Task:  # noqa: ASYNC109 - the public face
-        """Wait for its end."""
+    async def wait(self, task_id: UUID | str, timeout: Duration | None) -> Task:  # noqa: ASYNC109 - the public face
+        """Wait for the task's end."""
 
-    async def cancel(self, task_id: UUID, reason: str = "") -> Any:
-        """Cancel it."""
+    async def result(self, task_id: UUID | str, timeout: Duration | None) -> str:  # noqa: ASYNC109 - the public face
+        """Wait for the task's result, as JSON text."""
 
-    def watch(self, task_id: UUID) -> AsyncIterator[Progress]:
-        """Follow its progress."""
+    async def cancel(self, task_id: UUID | str, reason: str) -> object:
+        """Cancel the task."""
+
+    def progress(self, task_id: UUID | str) -> AsyncIterator[Progress]:
+        """Yield the task's progress."""
 
 
 class TaskHandle(Generic[R]):
-    """One task, seen from outside. Of use once the transaction that enqueued it has committed."""
+    """One task, for the code that enqueued it. Use it after the transaction that stores the task has committed."""
 
-    __slots__ = ("_desk", "_result", "id")
+    __slots__ = ("_client", "_id", "_result")
 
-    def __init__(self, task_id: UUID, desk: TaskDesk, result: Result | None = None) -> None:
-        self.id: UUID = task_id
-        self._desk, self._result = desk, result
+    def __init__(self, task_id: UUID | str, client: TaskClient, result: Result | None = None) -> None:
+        self._id = find_id(task_id) or task_id
+        self._client, self._result = client, result
 
     def __repr__(self) -> str:
-        return f"<TaskHandle {self.id}>"
+        return f"<TaskHandle {self._id}>"
+
+    @property
+    def id(self) -> UUID:
+        """The task's id. Raises `TaskNotFoundError` if the handle was made with a text that is not an id."""
+        return require_id(self._id)
 
     async def result(self, timeout: Duration | None = None) -> R:  # noqa: ASYNC109 - the public face
-        """Wait for the end and give what the handler returned.
+        """Wait for the task's end and return its result.
 
-        Raises `TaskFailedError`, `TaskCancelledError`, `TimeoutError`, and `TaskNotFoundError` where no row is
-        kept.
+        Raises `TaskFailedError`, `TaskCancelledError`, `TimeoutError`, and `TaskNotFoundError` if the task's row was
+        not kept.
         """
-        task = await self._desk.wait(self.id, timeout)
-        if task.status is TaskStatus.CANCELLED:
-            raise TaskCancelledError(task)
-        if task.status is not TaskStatus.SUCCEEDED:
-            raise TaskFailedError(task)
-        if self._result is None:
-            value: R = task.result
-        else:
-            value = self._result.decode(json.dumps(task.result))
+        text = await self._client.result(self._id, timeout)
+        value: R = json.loads(text) if self._result is None else self._result.decode(text)
         return value
 
     async def wait(self, timeout: Duration | None = None) -> Task:  # noqa: ASYNC109 - the public face
-        """Wait for the end, whatever it is. Raises `TimeoutError`, and `TaskNotFoundError` where no row is kept."""
-        return await self._desk.wait(self.id, timeout)
+        """Wait for the task's end; return the task. Raises `TimeoutError`; without a row `TaskNotFoundError`."""
+        return await self._client.wait(self._id, timeout)
 
     async def task(self) -> Task:
-        """Give the task as it is now; `TaskNotFoundError` where no row is kept."""
-        return await self._desk.require(self.id)
+        """Return the task as it is now. Raises `TaskNotFoundError` if its row was not kept."""
+        return await self._client.require(self._id)
 
     async def status(self) -> TaskStatus | None:
-        """Give the status as it is now; `None` where no row is kept."""
-        return await self._desk.status(self.id)
+        """Return the task's status as it is now; `None` if its row was not kept."""
+        return await self._client.status(self._id)
 
     async def cancel(self, reason: str = "") -> None:
-        """Cancel the task; a running one is asked, and ends when its handler does.
+        """Cancel the task. If it is running, its handler is cancelled, and the task ends when the handler has ended.
 
-        Raises `NotCancellableError` once it has finished, `TaskNotFoundError` where no row is kept.
+        Raises `NotCancellableError` if the task has finished, `TaskNotFoundError` if its row was not kept.
         """
-        await self._desk.cancel(self.id, reason)
+        await self._client.cancel(self._id, reason)
 
     async def progress(self) -> AsyncIterator[Progress]:
-        """Follow what the handler tells, from now until the task ends."""
-        async for progress in self._desk.watch(self.id):
+        """Yield each progress that the handler reports, from now until the task ends."""
+        async for progress in self._client.progress(self._id):
             yield progress

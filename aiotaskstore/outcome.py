@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from aiotaskstore.finish_reason import FinishReason
+
 
 @dataclass(frozen=True, slots=True)
 class Succeeded:
@@ -19,35 +21,37 @@ class Retrying:
     error_type: str
     message: str
     delay: float
+    traceback: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The attempt failed and none follows; `reason` is the task's finish reason."""
+    """The attempt failed and none follows."""
 
     error_type: str
     message: str
-    reason: str
+    reason: FinishReason
+    traceback: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Cancelled:
-    """The task ends as cancelled; `reason` is the finish reason, `why` the words of whoever cancelled it."""
+    """The task ends as cancelled; `why` is the caller's reason."""
 
-    reason: str
+    reason: FinishReason
     why: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Snoozed:
-    """The handler asked to run later; the attempt is given back."""
+    """The handler asked to run later; the attempt is not counted."""
 
     delay: float
 
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """The claim is given back unfinished (shutdown); the attempt is given back, the place is kept."""
+    """The task returns to the queue unfinished (shutdown); the attempt is not counted, its place is kept."""
 
 
 @dataclass(frozen=True, slots=True)

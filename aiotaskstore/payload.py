@@ -11,6 +11,7 @@ import re
 import sys
 import typing
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from functools import cached_property
 from typing import Annotated, Any, NotRequired
 
@@ -54,7 +55,7 @@ class Payload:
         self._namespace = local_names(handler)
 
     def encode(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], limit: int) -> str:
-        """Check a call's arguments and give them as JSON text; raises `PayloadError`."""
+        """Check a call's arguments and return them as JSON text; raise `PayloadError`."""
         values = dict(zip(self._positions, args, strict=False))
         if len(args) > len(self._positions):
             raise self._misfit(f"{len(args)} positional arguments were given")
@@ -65,20 +66,34 @@ class Payload:
         return self.encode_values(values, limit)
 
     def encode_values(self, values: Mapping[str, Any], limit: int) -> str:
-        """Check arguments by name and give them as JSON text; raises `PayloadError`."""
+        """Check arguments by name and return them as JSON text; raise `PayloadError`."""
         try:
             checked = self._adapter.validator.validate_python(values)
         except ValidationError as error:
-            raise self._misfit(_words(error)) from error
+            raise self._misfit(_described(error)) from error
         return dump(self._adapter, checked, f'The payload of "{self._alias}"', limit)
 
     def decode(self, text: str) -> dict[str, Any]:
-        """Read arguments by name from JSON text; raises `PayloadError` where old rows meet new code."""
+        """Read arguments by name from JSON text; raise `PayloadError` where old rows meet new code."""
         try:
             arguments: dict[str, Any] = self._adapter.validator.validate_json(text)
         except ValidationError as error:
-            raise self._misfit(_words(error)) from error
+            raise self._misfit(_described(error)) from error
         return arguments
+
+    def read_texts(self, texts: Mapping[str, str]) -> dict[str, Any]:
+        """Read arguments by name from texts, as a command line gives them: each as its parameter's type, or as JSON.
+
+        Text that names no parameter stays text. Raises `PayloadError`; whether all arguments are there is not checked.
+        """
+        found: dict[str, Any] = {}
+        for name, text in texts.items():
+            adapter = self._adapters.get(name, self._adapters.get("**"))
+            try:
+                found[name] = text if adapter is None else _read_text(adapter, text)
+            except ValidationError as error:
+                raise self._misfit(f"{name}: {_described(error)}") from error
+        return found
 
     @property
     def signature(self) -> str:
@@ -101,12 +116,23 @@ class Payload:
         setattr(shape, "__pydantic_config__", config)  # noqa: B010 - mypy knows no such attribute
         return build(Annotated[shape, free] if free else shape, f'The payload of "{self._alias}"')
 
+    @cached_property
+    def _adapters(self) -> dict[str, TypeAdapter[Any]]:
+        """The type of each parameter; that of free keywords under `**`."""
+        hints = type_hints(self._handler, self._namespace, self._alias)
+        return {
+            "**" if one.kind is _KINDS.VAR_KEYWORD else one.name: build(
+                hints.get(one.name, Any), f'The parameter {one.name} of "{self._alias}"'
+            )
+            for one in self.parameters
+        }
+
     def _misfit(self, what: str) -> PayloadError:
         return PayloadError(f'The payload of "{self._alias}" does not fit: {what}. Expected {self.signature}.')
 
 
 class FreeKeywords:
-    """Gives pydantic the type that `**kwargs` is annotated with."""
+    """Passes pydantic the type that `**kwargs` is annotated with."""
 
     def __init__(self, hint: Any) -> None:
         self._hint = hint
@@ -126,32 +152,68 @@ class Result:
         self._namespace = local_names(handler)
 
     def encode(self, value: Any, limit: int) -> str:
-        """Give a returned value as JSON text; raises `PayloadError`."""
-        if value is None:
-            return "null"
-        return dump(self._adapter, value, f'The result of "{self._alias}"', limit)
+        """Return a returned value as JSON text.
+
+        Raises `PayloadError` where it cannot be stored, or could not be read back as the type that the handler
+        declares: the attempt must fail, not a later read of its result.
+        """
+        text = "null" if value is None else dump(self._adapter, value, f'The result of "{self._alias}"', limit)
+        if self._hint is not Any:
+            try:
+                self._adapter.validator.validate_json(text)
+            except ValidationError as error:
+                raise PayloadError(
+                    f'The result of "{self._alias}" does not fit: {_described(error)}. The handler declares to return '
+                    f"{_spelled(self._hint)}, and returned {type(value).__name__}."
+                ) from error
+        return text
+
+    def encode_returned(self, value: Any, output: str | None, limit: int) -> str:
+        """Return as JSON text what a handler returned, or its output if it returned nothing."""
+        if value is None and output is not None:
+            return self.encode_output(output, limit)
+        return self.encode(value, limit)
+
+    def encode_output(self, text: str, limit: int) -> str:
+        """Return `context.output` as JSON text: the result of a handler that declares none, else as if returned."""
+        if self._hint is type(None):
+            return dump(ANYTHING, text, f'The output of "{self._alias}"', limit)
+        return self.encode(text, limit)
+
+    @cached_property
+    def may_be_none(self) -> bool:
+        """Whether the handler declares that it may return nothing."""
+        try:
+            self.encode(None, DEFAULT_LIMIT)
+        except PayloadError:
+            return False
+        return True
 
     def decode(self, text: str) -> Any:
         """Read a result as the type the handler declares."""
+        adapter = ANYTHING if self._hint is type(None) else self._adapter
         try:
-            return self._adapter.validator.validate_json(text)
+            return adapter.validator.validate_json(text)
         except ValidationError as error:
             raise PayloadError(
-                f'The stored result of "{self._alias}" is not what the handler declares to return: {_words(error)}.'
+                f'The stored result of "{self._alias}" is not what the handler declares to return: {_described(error)}.'
             ) from error
 
     @cached_property
+    def _hint(self) -> Any:
+        hint = type_hints(self._handler, self._namespace, self._alias).get("return", Any)
+        return Any if hint in (typing.NoReturn, typing.Never, object) else hint
+
+    @cached_property
     def _adapter(self) -> TypeAdapter[Any]:
-        hints = type_hints(self._handler, self._namespace, self._alias)
-        hint = hints.get("return", Any)
-        return build(Any if hint in {typing.NoReturn, typing.Never} else hint, f'The result of "{self._alias}"')
+        return build(self._hint, f'The result of "{self._alias}"')
 
 
 ANYTHING: TypeAdapter[Any] = TypeAdapter(Any)
 
 
 def dump(adapter: TypeAdapter[Any], value: Any, what: str, limit: int) -> str:
-    """Give a value as JSON text that every database stores and gives back as it is; raises `PayloadError`."""
+    """Return a value as JSON text that every database returns as it was stored; raise `PayloadError`."""
     try:
         raw = adapter.serializer.to_json(value, by_alias=True, round_trip=True, warnings=False)
     except (PydanticSerializationError, ValueError, TypeError, RecursionError) as error:
@@ -178,10 +240,23 @@ def build(type_: Any, what: str) -> TypeAdapter[Any]:
         raise ConfigurationError(f"{what} has a type that pydantic cannot handle: {error}") from error
 
 
-def type_hints(handler: Callable[..., Any], namespace: Mapping[str, Any], alias: str) -> dict[str, Any]:
-    """Resolve a handler's annotations, with the names of the function that it stands in."""
+def _read_text(adapter: TypeAdapter[Any], text: str) -> Any:
+    """Read a value from a text; raise pydantic's error about the text if it is no JSON of that type either."""
     try:
-        return typing.get_type_hints(_function_of(handler), localns=dict(namespace), include_extras=True)
+        return adapter.validate_strings(text)
+    except ValidationError as error:
+        with suppress(ValidationError):
+            return adapter.validate_json(text)
+        if not text:  # a bare --flag
+            with suppress(ValidationError):
+                return adapter.validate_python(True, strict=True)  # noqa: FBT003 - the value
+        raise error from None
+
+
+def type_hints(handler: Callable[..., Any], namespace: Mapping[str, Any], alias: str) -> dict[str, Any]:
+    """Resolve a handler's annotations, with the local names of an enclosing function."""
+    try:
+        return typing.get_type_hints(function_of(handler), localns=dict(namespace), include_extras=True)
     except (NameError, TypeError, SyntaxError) as error:
         raise ConfigurationError(
             f'The annotations of the handler "{alias}" cannot be resolved: {error}. '
@@ -190,8 +265,8 @@ def type_hints(handler: Callable[..., Any], namespace: Mapping[str, Any], alias:
 
 
 def local_names(handler: Callable[..., Any]) -> dict[str, Any]:
-    """Give the local names that a nested handler's annotations may use."""
-    outer, nested, _ = getattr(_function_of(handler), "__qualname__", "").rpartition(".<locals>.")
+    """Return the local names that a nested handler's annotations may use."""
+    outer, nested, _ = getattr(function_of(handler), "__qualname__", "").rpartition(".<locals>.")
     names: dict[str, Any] = {}
     frame = sys._getframe(1) if nested else None  # noqa: SLF001 - the documented way to a caller's names
     while frame is not None:
@@ -201,8 +276,8 @@ def local_names(handler: Callable[..., Any]) -> dict[str, Any]:
     return names
 
 
-def _function_of(handler: Callable[..., Any]) -> Callable[..., Any]:
-    """Give what carries the annotations: a partial's function, a callable object's method."""
+def function_of(handler: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the function that has the annotations: a partial's function, a callable object's method."""
     while isinstance(handler, functools.partial):
         handler = handler.func
     if inspect.isroutine(handler) or inspect.isclass(handler):
@@ -223,7 +298,7 @@ def _check_numbers(adapter: TypeAdapter[Any], value: Any, raw: bytes, what: str)
 
 
 def _lost_a_number(plain: Any, given: Any) -> bool:
-    """Tell whether a null stands where a number was given."""
+    """Return whether a number became a null."""
     if plain is None:
         return isinstance(given, float) and not math.isfinite(given)
     if isinstance(plain, dict) and isinstance(given, Mapping):
@@ -235,7 +310,11 @@ def _lost_a_number(plain: Any, given: Any) -> bool:
     return False
 
 
-def _words(error: ValidationError) -> str:
+def _spelled(hint: Any) -> str:
+    return hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint)
+
+
+def _described(error: ValidationError) -> str:
     """Say what pydantic found, argument by argument."""
     found = []
     for one in error.errors(include_url=False, include_context=False, include_input=False)[:5]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from aiotaskstore.backoff import Backoff, as_backoff
-from aiotaskstore.duration import Duration, seconds
 from aiotaskstore.errors import ConfigurationError
+from aiotaskstore.mechanics.duration import Duration, seconds
+from aiotaskstore.mechanics.text import check_text
 from aiotaskstore.retention import Retention, check_retention
-from aiotaskstore.text import check_text
 
 DEFAULT_QUEUE = "default"
 
@@ -41,12 +41,12 @@ class Queue:
 
 
 def queue_name(name: str | None) -> str:
-    """Give the queue a caller means: nothing means the default queue."""
+    """Return the queue's name; `None` and an empty text mean the default queue."""
     return DEFAULT_QUEUE if name is None or name == "" else check_text(name, "A queue name")
 
 
 def check_count(value: object, name: str) -> int:
-    """Give `value` back if it is a whole number of at least one."""
+    """Return `value` if it is a whole number of at least one."""
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value < 2**31:
-        raise ConfigurationError(f"{name} must be a whole number of at least 1, but it is {value!r}.")
+        raise ConfigurationError(f"{name} must be a whole number of at least 1, but it is {value!r:.100}.")
     return value

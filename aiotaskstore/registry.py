@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from aiotaskstore.definition import AnyDefinition, fold
-from aiotaskstore.errors import DuplicateHandlerError, UnknownAliasError
+from aiotaskstore.alias import fold
+from aiotaskstore.definition import AnyDefinition
+from aiotaskstore.errors import DuplicateHandlerError
 
 
 class Registry:
@@ -19,7 +20,8 @@ class Registry:
     def add(self, definition: AnyDefinition) -> bool:
         """Take a definition in; false if it is here already.
 
-        Raises `DuplicateHandlerError` if another handler has its alias, or one that only looks different.
+        Raises `DuplicateHandlerError` if another handler has its alias or a former alias of it, or one that only looks
+        different.
         """
         self.check(definition)
         if definition.alias in self._definitions:
@@ -28,26 +30,20 @@ class Registry:
         for alias in (definition.alias, *definition.defaults.former_aliases):
             self._by_fold[fold(alias)] = definition
         for alias in definition.defaults.former_aliases:
-            self._former[alias] = definition
+            if alias != definition.alias:
+                self._former[alias] = definition
         return True
 
     def check(self, definition: AnyDefinition) -> None:
         """Raise `DuplicateHandlerError` if a definition could not be taken in."""
         for alias in (definition.alias, *definition.defaults.former_aliases):
             there = self._by_fold.get(fold(alias))
-            if there is not None and there.handler is not definition.handler:
+            if there is not None and (there.alias, there.handler) != (definition.alias, definition.handler):
                 raise DuplicateHandlerError(alias, there.alias)
 
     def get(self, alias: str) -> AnyDefinition | None:
         """Find the definition that a stored task of this alias runs: by its alias or a former one."""
         return self._definitions.get(alias) or self._former.get(alias)
-
-    def require(self, alias: str, also_known: frozenset[str] = frozenset()) -> AnyDefinition:
-        """Find a definition; raises `UnknownAliasError` with a guess at what was meant."""
-        definition = self.get(alias)
-        if definition is None:
-            raise UnknownAliasError(alias, also_known | set(self._definitions))
-        return definition
 
     @property
     def aliases(self) -> list[str]:

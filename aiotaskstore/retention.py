@@ -8,8 +8,8 @@ from datetime import timedelta
 from functools import lru_cache
 from typing import Literal
 
-from aiotaskstore.duration import Duration, seconds
 from aiotaskstore.errors import ConfigurationError
+from aiotaskstore.mechanics.duration import Duration, seconds
 
 Keep = Literal["all", "failed", "none"]
 _CHOICES = ("all", "failed", "none")
@@ -19,7 +19,7 @@ _CHOICES = ("all", "failed", "none")
 class Retention:
     """What stays after a task has finished.
 
-    `keep` tells which rows stay, `payload` on which of them the payload stays; "failed" means every finish
+    `keep` chooses the rows that stay, `payload` the rows whose payload stays; "failed" means every finish
     but `succeeded`. `period` is how long a row stays; `None` is for ever.
     """
 
@@ -30,7 +30,7 @@ class Retention:
     def __post_init__(self) -> None:
         for name, value in (("keep", self.keep), ("payload", self.payload)):
             if value not in _CHOICES:
-                raise ConfigurationError(f'Retention {name} must be "all", "failed" or "none", not {value!r}.')
+                raise ConfigurationError(f'Retention {name} must be "all", "failed" or "none", not {value!r:.100}.')
         if self.period is not None:
             object.__setattr__(self, "period", timedelta(seconds=seconds(self.period, "Retention period")))
 
@@ -40,15 +40,15 @@ class Retention:
         return self.period.total_seconds() if isinstance(self.period, timedelta) else self.period
 
     def keeps_row(self, *, succeeded: bool) -> bool:
-        """Tell whether a row with this finish stays."""
+        """Return whether a row with this finish stays."""
         return self.keep == "all" or (self.keep == "failed" and not succeeded)
 
     def keeps_payload(self, *, succeeded: bool) -> bool:
-        """Tell whether the payload of a row with this finish stays."""
+        """Return whether the payload of a row with this finish stays."""
         return self.payload == "all" or (self.payload == "failed" and not succeeded)
 
     def dump(self) -> str | None:
-        """Give the text that rows carry; the library's default is carried as nothing."""
+        """Return the text stored in rows; the library's default is stored as NULL."""
         if self == DEFAULT:
             return None
         return json.dumps([self.keep, self.period_seconds, self.payload])
@@ -60,9 +60,11 @@ class Retention:
 
 
 def check_retention(value: object) -> Retention:
-    """Give `value` back if it is a Retention."""
+    """Return `value` if it is a Retention."""
     if not isinstance(value, Retention):
-        raise ConfigurationError(f'retention must be a Retention, such as Retention(keep="failed"), not {value!r}.')
+        raise ConfigurationError(
+            f'retention must be a Retention, such as Retention(keep="failed"), not {value!r:.100}.'
+        )
     return value
 
 

@@ -8,9 +8,9 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
 from aiotaskstore.backoff import Backoff
 from aiotaskstore.context import TaskContext
 from aiotaskstore.definition import AnyDefinition, TaskDefinition
-from aiotaskstore.duration import Duration
 from aiotaskstore.errors import ConfigurationError
-from aiotaskstore.options import DefinitionOptions, OnDecodeError, OnStuck, RetryOn
+from aiotaskstore.mechanics.duration import Duration
+from aiotaskstore.options import DefinitionOptions, OnDecodeError, OnStuck, RetryOn, Serialization
 from aiotaskstore.registry import Registry
 from aiotaskstore.retention import Retention
 
@@ -85,6 +85,8 @@ class TaskRouter:
         on_stuck: OnStuck = "retry",
         on_decode_error: OnDecodeError = "retry",
         external_id: Callable[..., str | None] | None = None,
+        serialization_key: Callable[..., str | None] | None = None,
+        serialization: Serialization = "loose",
         former_aliases: Sequence[str] = (),
     ) -> TaskDecorator: ...
     def task(
@@ -115,7 +117,7 @@ _DEFINITION_OPTIONS = frozenset(DefinitionOptions.__dataclass_fields__)
 
 
 def definition_options(options: dict[str, Any]) -> DefinitionOptions:
-    """Check what a decorator was given."""
+    """Check the arguments of the decorator."""
     unknown = set(options) - _DEFINITION_OPTIONS
     if unknown:
         known = sorted(_DEFINITION_OPTIONS | {"alias", "title", "description"})

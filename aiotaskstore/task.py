@@ -1,7 +1,8 @@
-"""A task: one request to run one definition once, its statuses, and its allowed moves."""
+"""A task: one request to run one definition once, its statuses, and their transitions."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -12,7 +13,7 @@ from aiotaskstore.retention import Retention
 
 
 class TaskStatus(StrEnum):
-    """Where a task stands; the last four are final."""
+    """The state of a task; the last four are final."""
 
     SCHEDULED = "scheduled"
     """Not due yet: a future `run_at`, or waiting for its next attempt."""
@@ -28,7 +29,7 @@ class TaskStatus(StrEnum):
     FAILED = "failed"
     CANCELLED = "cancelled"
     INTERRUPTED = "interrupted"
-    """Its dispatcher died, and its definition asked not to guess (`on_stuck="interrupt"`)."""
+    """Its dispatcher died, and its definition says not to run it again (`on_stuck="interrupt"`)."""
 
     @property
     def finished(self) -> bool:
@@ -39,21 +40,23 @@ class TaskStatus(StrEnum):
 FINISHED = frozenset({TaskStatus.SUCCEEDED, TaskStatus.FAILED, TaskStatus.CANCELLED, TaskStatus.INTERRUPTED})
 
 _PLACED = frozenset({TaskStatus.SCHEDULED, TaskStatus.PENDING, TaskStatus.WAITING})
+_ENDED_UNRUN = frozenset({TaskStatus.CANCELLED, TaskStatus.SUCCEEDED, TaskStatus.FAILED})
+"""Cancelled, ended by a late success, or marked by an operator."""
 
-MOVES: dict[TaskStatus, frozenset[TaskStatus]] = {
-    # promoted, claimed, retried in place, cancelled, and ended by a late success
-    TaskStatus.SCHEDULED: _PLACED | {TaskStatus.CANCELLED, TaskStatus.SUCCEEDED},
-    TaskStatus.PENDING: _PLACED | {TaskStatus.RUNNING, TaskStatus.CANCELLED, TaskStatus.SUCCEEDED},
-    TaskStatus.WAITING: _PLACED | {TaskStatus.CANCELLED, TaskStatus.SUCCEEDED},
+TRANSITIONS: dict[TaskStatus, frozenset[TaskStatus]] = {
+    # promoted, claimed, paused, rescheduled, retried in place
+    TaskStatus.SCHEDULED: _PLACED | _ENDED_UNRUN | {TaskStatus.PAUSED},
+    TaskStatus.PENDING: _PLACED | _ENDED_UNRUN | {TaskStatus.PAUSED, TaskStatus.RUNNING},
+    TaskStatus.WAITING: _PLACED | _ENDED_UNRUN | {TaskStatus.PAUSED},
     TaskStatus.RUNNING: _PLACED | FINISHED,
-    TaskStatus.PAUSED: _PLACED | {TaskStatus.CANCELLED, TaskStatus.SUCCEEDED},
-    # retried by an operator; failed and interrupted also by a late success
+    TaskStatus.PAUSED: _PLACED | _ENDED_UNRUN,
+    # retried by an operator; failed and interrupted also marked by one, or ended by a late success
     TaskStatus.SUCCEEDED: _PLACED,
     TaskStatus.FAILED: _PLACED | {TaskStatus.SUCCEEDED},
     TaskStatus.CANCELLED: _PLACED,
-    TaskStatus.INTERRUPTED: _PLACED | {TaskStatus.SUCCEEDED},
+    TaskStatus.INTERRUPTED: _PLACED | {TaskStatus.SUCCEEDED, TaskStatus.FAILED},
 }
-"""Every move there is. `docs/lifecycle.md` draws it; the model-based test walks it."""
+"""Every transition there is. `docs/lifecycle.md` draws it; the model-based test walks it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +67,13 @@ class AttemptError:
     at: datetime
     type: str
     message: str
+    traceback: str = ""
+    """The application's frames, the middle cut out of a long one; at most 4 kB, empty where nothing was raised."""
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What a running handler last told."""
+    """What a running handler reported last."""
 
     text: str
     fraction: float | None
@@ -90,11 +95,16 @@ class Task:
     error: str | None = None
     """The last attempt's error, as `Type: message`."""
     errors: list[AttemptError]
+    """How its attempts went wrong: of many, the first 20 and the newest 80."""
+    errors_left_out: int = 0
+    """How many errors were not kept between those."""
     details: str = ""
-    """What the handler logged with `context.info` and its sisters, a line each."""
+    """Lines reported by `context.info`, `success` and `error`: of many, the first 200 and the newest 800."""
+    details_left_out: int = 0
+    """How many lines were not kept between those; one line of `details` says so where they were."""
     progress: Progress | None = None
     attempt: int
-    """Claims made so far; a hand-back at shutdown and a snooze give one back."""
+    """Claims made so far; a release at shutdown and a snooze are not counted."""
     max_attempts: int
     priority: int
     """Smaller runs first."""
@@ -110,7 +120,7 @@ class Task:
     metadata: dict[str, Any]
     retention: Retention
     finish_reason: str | None
-    """Why it ended: ok, error, exhausted, timeout, stuck, handler, request, forced, interrupted, missing."""
+    """Why it ended: one of `FinishReason`."""
     cancel_reason: str | None
     cancel_requested_at: datetime | None
     dispatcher_id: UUID | None
@@ -122,6 +132,15 @@ class Task:
     expires_at: datetime | None = None
     """When the cleaner may delete the row; `None` for never, or while unfinished."""
     deleted_at: datetime | None = None
+
+
+def load_metadata(text: str | None) -> dict[str, Any]:
+    """Read stored metadata. What somebody else has written there, and is no JSON object, counts as none."""
+    try:
+        metadata = json.loads(text) if text else {}
+    except ValueError:
+        return {}
+    return metadata if isinstance(metadata, dict) else {}
 
 
 class NewTask(NamedTuple):
@@ -152,8 +171,8 @@ class NewTask(NamedTuple):
 class Claim(NamedTuple):
     """The sole right to run one attempt of a task, with the row as the claim left it.
 
-    `id` and `fence` are what every later write must show. Values are as the driver gave them: `rows.py` makes
-    a `Task` of them for whoever asks.
+    `id` and `fence` are what every later write must show. Values are as the driver returned them: `rows.py` makes
+    a `Task` of them where one is needed.
     """
 
     id: UUID

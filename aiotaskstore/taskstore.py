@@ -1,54 +1,74 @@
-"""TaskStore: one object holding the parts, wired."""
+"""TaskStore: the public face; what each method does is in `manage` and `dispatch`."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from types import TracebackType
-from typing import Any, Self, TypeVar, Unpack, overload
+from typing import Any, ParamSpec, Self, TypeVar, Unpack, overload
 from uuid import UUID
-from weakref import WeakSet
 
-from aiotaskstore.bell import Bell
-from aiotaskstore.definition import AnyDefinition, Draft, TaskDefinition, check_drafts
+from aiotaskstore.connection_argument import check_connection
+from aiotaskstore.definition import AnyDefinition, BoundTask, Draft, TaskDefinition, check_drafts, declared_schedule
+from aiotaskstore.dispatch.dependencies import DispatcherDependencies
 from aiotaskstore.dispatch.dispatcher import Dispatcher
-from aiotaskstore.dispatch.settings import DispatcherSettings
-from aiotaskstore.dispatch.shift import Surroundings
-from aiotaskstore.dispatch.signals import run_until_told
-from aiotaskstore.duration import Duration, seconds
-from aiotaskstore.errors import ConfigurationError, PayloadError
-from aiotaskstore.events import AttemptFailed, Event, LoopTroubled
+from aiotaskstore.dispatch.dispatcher_settings import DispatcherOptions, DispatcherSettings, OnMissing
+from aiotaskstore.dispatch.run_until_signal import check_main_thread, run_until_signal
+from aiotaskstore.errors import ConfigurationError, TaskStoreError
+from aiotaskstore.events import BackgroundFailed, Event
 from aiotaskstore.handle import TaskHandle
 from aiotaskstore.hooks import Hooks, check_kind
-from aiotaskstore.ids import as_id, new_id
-from aiotaskstore.manage.enqueuing import Enqueuing, Ready, metadata
-from aiotaskstore.manage.parts import CLOSED, Joined, Joining, Parts, StoreSettings
+from aiotaskstore.manage.ambient_metadata import metadata
+from aiotaskstore.manage.ambient_transaction import AmbientTransactions
+from aiotaskstore.manage.definitions import DefinitionManager
+from aiotaskstore.manage.dispatchers import DispatcherManager
+from aiotaskstore.manage.drafting import draft_by_alias
+from aiotaskstore.manage.following import Following
+from aiotaskstore.manage.handle_client import HandleClient
+from aiotaskstore.manage.lifecycle import StoreLifecycle
+from aiotaskstore.manage.open_store import OpenStore
+from aiotaskstore.manage.queues import QueueManager
+from aiotaskstore.manage.schedules import ScheduleManager
+from aiotaskstore.manage.settings import StoreSettings
 from aiotaskstore.manage.tasks import TaskManager
-from aiotaskstore.manage.waiting import Waiting
-from aiotaskstore.manage.waking import Waking
+from aiotaskstore.manage.transactions import Transactions
+from aiotaskstore.mechanics.duration import Duration
+from aiotaskstore.mechanics.hint import ANY_QUEUE, SCHEDULED, queue_hint
 from aiotaskstore.observe.logs import log_events
-from aiotaskstore.options import TaskOptions, check_options
-from aiotaskstore.payload import ANYTHING, DEFAULT_LIMIT, dump
+from aiotaskstore.observe.on_error import report_errors
+from aiotaskstore.options import TaskOptions
+from aiotaskstore.payload import DEFAULT_LIMIT
 from aiotaskstore.queue import Queue, check_count, queue_name
-from aiotaskstore.retention import Retention, check_retention
-from aiotaskstore.roots import RootTask
+from aiotaskstore.recurrence import Recurrence, RecurrenceFunction
+from aiotaskstore.retention import Retention
 from aiotaskstore.router import TaskRouter
+from aiotaskstore.run_hooks import AfterHook, BeforeHook, RunHooks
+from aiotaskstore.run_transaction import RunTransaction
+from aiotaskstore.schedule import Schedule, ScheduleOptions
+from aiotaskstore.schedule_registry import ScheduleRegistry
 from aiotaskstore.storage import migrations
-from aiotaskstore.storage.connect import connect
-from aiotaskstore.storage.definitions import Published
-from aiotaskstore.storage.statements import DEFAULT_PREFIX, Naming
+from aiotaskstore.storage.connect import check_target, connect
 from aiotaskstore.storage.storage import Storage
-from aiotaskstore.text import check_text
+from aiotaskstore.storage.table_names import DEFAULT_PREFIX, TableNames
+from aiotaskstore.storage.url import parse_url
+from aiotaskstore.store_options import OnError, StoreOptions
+from aiotaskstore.task_handler import (
+    AsyncHandler,
+    FreeAsyncHandler,
+    FreeThreadHandler,
+    TaskHandler,
+    ThreadHandler,
+    definition_of,
+)
 from aiotaskstore.using import StoreOnConnection
 
+P = ParamSpec("P")
 R = TypeVar("R")
 E = TypeVar("E", bound=Event)
-OnError = Callable[[str | None, UUID | None, BaseException], Any]
-
-_SQLITE_TRANSACTION, _TRANSACTION = 5.0, 30.0
+Before = TypeVar("Before", bound=BeforeHook)
+After = TypeVar("After", bound=AfterHook)
 
 
 class TaskStore(TaskRouter):
@@ -58,7 +78,7 @@ class TaskStore(TaskRouter):
     `async with`, or `open()` and `close()`; it may be opened again, also on another event loop.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - an argument for each option
         self,
         database: str | Any,
         *,
@@ -78,41 +98,38 @@ class TaskStore(TaskRouter):
     ) -> None:
         super().__init__()
         self._target = database
-        self._naming = Naming(prefix, schema)
+        self._table_names = TableNames(prefix, schema)
         self._migrates = migrate
         self._pool_size = check_count(pool_size, "pool_size")
         self._listen_url = listen_url
-        self._settings = StoreSettings(
-            queues={queue.name: queue for queue in _as_queues(queues)},
-            retention=check_retention(retention or Retention()),
-            payload_limit=check_count(payload_limit, "payload_limit"),
-            wait_interval=seconds(wait_interval, "wait_interval", above_zero=True),
-            enqueue_timeout=seconds(enqueue_timeout, "enqueue_timeout", above_zero=True),
-        )
-        self._transaction_timeout = (
-            None
-            if transaction_timeout is None
-            else seconds(transaction_timeout, "transaction_timeout", above_zero=True)
-        )
-        self._kind = self._connect().database.kind
+        self._kind = check_target(database, self._table_names, listen_url)
+        sqlite = self._kind == "sqlite"
+        self._settings = StoreSettings.parse(
+            queues=queues, retention=retention, payload_limit=payload_limit, wait_interval=wait_interval,
+            enqueue_timeout=enqueue_timeout, transaction_timeout=transaction_timeout, sqlite=sqlite,
+        )  # fmt: skip
         self._hooks = Hooks()
-        self._bell = Bell()
-        self._joining = Joining()
-        self._parts: Parts | None = None
-        self._changing = asyncio.Lock()
-        self._soon: set[asyncio.Task[Any]] = set()
-        self._dispatchers: WeakSet[Dispatcher] = WeakSet()
-        self._tasks = TaskManager(self._open_parts)
+        self._run_hooks = RunHooks(self._hooks)
+        self._ambient = AmbientTransactions()
+        self._lifecycle = StoreLifecycle(self._connect, self._assemble, self._hooks)
+        self._transactions = Transactions(
+            self._require_open, self._ambient, limit=self._settings.transaction_timeout, locks=sqlite
+        )
+        self._tasks = TaskManager(self._require_open)
+        self._handle_client = HandleClient(self._tasks, Following(self._require_open))
+        self._queues = QueueManager(self._require_open)
+        self._dispatchers = DispatcherManager(self._require_open)
+        self._definitions = DefinitionManager(self._require_open)
+        self._declared_schedules = ScheduleRegistry()
+        self._schedules = ScheduleManager(self._require_open, self._registry, self._declared_schedules, self.handle)
         log_events(self._hooks)
         if on_error is not None:
-            if not callable(on_error):
-                raise ConfigurationError(f"on_error must be a function of (queue, task_id, error), not {on_error!r}.")
-            self._hear_errors(on_error)
+            report_errors(self._hooks, on_error)
         if debug:
             logging.getLogger("aiotaskstore.sql").setLevel(logging.DEBUG)
 
     @classmethod
-    def from_env(cls, **options: Any) -> Self:
+    def from_env(cls, **options: Unpack[StoreOptions]) -> Self:
         """Make a store for the URL in `AIOTASKSTORE_URL`, else `DATABASE_URL`; `ConfigurationError` for neither."""
         url = os.environ.get("AIOTASKSTORE_URL") or os.environ.get("DATABASE_URL")
         if not url:
@@ -130,94 +147,150 @@ class TaskStore(TaskRouter):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self.close()
+        try:
+            await self.close()
+        except TaskStoreError:
+            if error is None:
+                raise
 
-    async def open(self) -> None:
+    async def open(self, *, migrate: bool | None = None) -> None:
         """Connect, and bring the tables up to date (or with `migrate=False` check them); while open, a no-op.
+
+        `migrate` is for this opening alone; without it the store's own option counts. A store that a closed event
+        loop or the parent of this process left open is opened anew.
 
         Raises `DatabaseUnavailableError`, `SchemaOutdatedError`, `SchemaTooNewError`; then nothing stays open.
         """
-        async with self._changing:
-            if self._parts is not None:
-                return
-            storage = self._connect()
-            await storage.database.open()
-            try:
-                if self._migrates and await migrations.version(storage.database) != migrations.LATEST:
-                    await migrations.migrate(storage.database)
-                else:
-                    await migrations.check(storage.database)
-                self._parts = await self._assemble(storage)
-            except BaseException:
-                await storage.database.close()
-                raise
+        await self._lifecycle.open(migrate=self._migrates if migrate is None else migrate)
 
     async def close(self) -> None:
-        """Stop dispatchers that still run, write what `enqueue_soon` holds, disconnect; while closed, a no-op."""
-        async with self._changing:
-            if self._parts is None:
-                return
-            for dispatcher in list(self._dispatchers):
-                await dispatcher.stop()
-            await self.flush()
-            parts, self._parts = self._parts, None
-            self._hooks.spawn_with(None)
-            try:
-                await parts.close()
-            finally:
-                await parts.storage.database.close()
-        self._changing = asyncio.Lock()  # the next open may be on another loop
+        """Stop dispatchers that still run, write what `enqueue_soon` holds, disconnect; while closed, a no-op.
+
+        Raises what a loop of the store's own ended of, if one did; everything is closed all the same.
+        """
+        await self._lifecycle.close()
 
     @property
     def is_open(self) -> bool:
-        """Whether it is connected."""
-        return self._parts is not None
+        """Whether it is connected, and what it was opened on still there."""
+        return self._lifecycle.is_open
 
     async def migrate(self) -> int:
-        """Create or update the tables, whether the store is open or not; gives how many migrations were applied.
+        """Create or update the tables, whether the store is open or not; returns how many migrations were applied.
 
         Safe to repeat and to run from several processes at once.
         """
-        if self._parts is not None:
-            return await migrations.migrate(self._parts.storage.database)
-        database = self._connect().database
-        await database.open()
-        try:
-            return await migrations.migrate(database)
-        finally:
-            await database.close()
+        return await self._lifecycle.migrate()
 
     def ddl(self) -> str:
-        """Give the SQL that `migrate` runs, as text."""
-        return migrations.ddl(self._kind, self._naming)
+        """Return the SQL that `migrate` runs, as text."""
+        return migrations.ddl(self._kind, self._table_names)
+
+    # ── what it was made with ─────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def url(self) -> str | None:
+        """The database's URL, its password hidden; `None` where the store is on a pool of the application."""
+        return str(parse_url(self._target)) if isinstance(self._target, str) else None
+
+    @property
+    def pool(self) -> Any:
+        """The application's pool; `None` where the store was made with a URL."""
+        return None if isinstance(self._target, str) else self._target
+
+    @property
+    def prefix(self) -> str:
+        """What the names of its tables begin with."""
+        return self._table_names.prefix
+
+    @property
+    def schema(self) -> str | None:
+        """The PostgreSQL schema of its tables; `None` for the connection's own."""
+        return self._table_names.schema
 
     # ── tasks ─────────────────────────────────────────────────────────────────────────────────────────────
 
     @property
     def tasks(self) -> TaskManager:
-        """The stored tasks: look, wait, cancel, retry, delete."""
+        """The stored tasks, to read, to wait for, to cancel, retry and delete."""
         return self._tasks
+
+    @property
+    def queues(self) -> QueueManager:
+        """The queues that have tasks: how many in which status, and since when the oldest is due."""
+        return self._queues
+
+    @property
+    def dispatchers(self) -> DispatcherManager:
+        """The dispatchers of every process that uses the database."""
+        return self._dispatchers
+
+    @property
+    def definitions(self) -> DefinitionManager:
+        """The stored records of definitions, to read, change, cancel and activate."""
+        return self._definitions
+
+    @property
+    def schedules(self) -> ScheduleManager:
+        """The stored schedules, to make, read, change, pause and run."""
+        return self._schedules
 
     @property
     def payload_limit(self) -> int:
         """Bytes of JSON that a payload or a result may have."""
         return self._settings.payload_limit
 
-    def include(self, other: TaskRouter | AnyDefinition) -> None:
-        """Add a router's tasks, or one task. Raises `DuplicateHandlerError` for an alias that is taken."""
+    def include(self, other: TaskRouter | AnyDefinition | TaskHandler) -> None:
+        """Add a router's tasks, one task, or a class handler. Its record is written when the store opens.
+
+        Raises `DuplicateHandlerError` for an alias that is taken.
+        """
         if isinstance(other, TaskRouter):
             for definition in other.handlers:
                 self._registry.check(definition)  # all or none
             for definition in other.handlers:
                 self._declare(definition)
-        elif isinstance(other, TaskDefinition):
-            self._declare(other)
         else:
-            raise ConfigurationError(f"include() takes a TaskRouter or a task, not {type(other).__name__}.")
+            self._declare(definition_of(other))
+
+    @overload
+    async def register(
+        self, handler: TaskDefinition[P, R], *, create_if_missing: bool = False
+    ) -> TaskDefinition[P, R]: ...
+    @overload
+    async def register(
+        self, handler: FreeAsyncHandler[R], *, create_if_missing: bool = False
+    ) -> TaskDefinition[..., R]: ...
+    @overload
+    async def register(  # type: ignore[overload-cannot-match, overload-overlap] # it does: inference needs the first
+        self, handler: AsyncHandler[P, R], *, create_if_missing: bool = False
+    ) -> TaskDefinition[P, R]: ...
+    @overload
+    async def register(
+        self, handler: FreeThreadHandler[R], *, create_if_missing: bool = False
+    ) -> TaskDefinition[..., R]: ...
+    @overload
+    async def register(  # type: ignore[overload-cannot-match] # the same
+        self, handler: ThreadHandler[P, R], *, create_if_missing: bool = False
+    ) -> TaskDefinition[P, R]: ...
+    async def register(self, handler: object, *, create_if_missing: bool = False) -> AnyDefinition:
+        """Add a class handler or a task of an open store whose record is stored; return its definition.
+
+        Where no definition has its alias in the database: writes the record with `create_if_missing`, else raises
+        `DefinitionNotFoundError` and adds nothing. Raises `DuplicateHandlerError` for an alias that is taken.
+        """
+        definition = definition_of(handler)
+        self._registry.check(definition)
+        await self._require_open().publishing.require_record(definition, create=create_if_missing)
+        self._declare(definition)
+        return self._registry.get(definition.alias) or definition
 
     def handle(self, task_id: UUID | str) -> TaskHandle[Any]:
-        """Give a handle to a task by its id; nothing is looked up yet."""
-        return TaskHandle(as_id(task_id), self._tasks)
+        """Return a handle to a task by its id; the database is not read yet.
+
+        Text that is no UUID is an id that never was; an empty text, or another type, is an `InvalidQueryError`.
+        """
+        return TaskHandle(task_id, self._handle_client)
 
     def draft(
         self,
@@ -228,20 +301,9 @@ class TaskStore(TaskRouter):
         **options: Unpack[TaskOptions],
     ) -> Draft[Any]:
         """Draft a task by alias. Checked against its signature if it is registered here, else only as JSON."""
-        if not check_text(alias, "An alias"):
-            raise ConfigurationError("An alias must not be empty; give the one that the task is registered as.")
-        if payload is not None and not isinstance(payload, Mapping):
-            raise PayloadError(
-                f'The payload of "{alias}" must be arguments by name, such as {{"user_id": 42}}, not {payload!r}.'
-            )
-        values = dict(payload or {})
-        checked = check_options(options)
-        definition = self._registry.get(alias)
-        if definition is not None:
-            text = definition.payload.encode_values(values, self.payload_limit)
-            return Draft(definition.alias, text, checked, definition)
-        text = dump(ANYTHING, values, f'The payload of "{alias}"', self.payload_limit)
-        return Draft(alias, text, checked, None, unchecked)
+        return draft_by_alias(
+            self._registry, alias, payload, options, unchecked=unchecked, payload_limit=self.payload_limit
+        )
 
     async def enqueue(
         self,
@@ -259,38 +321,54 @@ class TaskStore(TaskRouter):
         return await self.enqueue_draft(self.draft(alias, payload, unchecked=unchecked, **options), None)
 
     async def enqueue_many(self, drafts: Sequence[Draft[Any]]) -> list[UUID]:
-        """Store drafts in one transaction, all or nothing; gives their ids in order."""
+        """Store drafts in one transaction, all or nothing; returns their ids in order."""
         return await self.enqueue_drafts(drafts, None)
 
     def enqueue_soon(self, draft: Draft[R]) -> TaskHandle[R]:
         """Store a draft in the background. Errors go to `on_error`; it joins no transaction; `flush()` waits."""
-        parts = self._open_parts()
+        store = self._require_open()
         check_drafts([draft])
-        result = draft.definition.result if draft.definition else None
-        task_id = new_id()
-        ready = parts.enqueuing.prepare_now(draft, task_id)
-        task = parts.root.spawn(self._store_soon(draft, task_id, ready))
-        self._soon.add(task)
-        task.add_done_callback(self._soon.discard)
-        return TaskHandle(task_id, self._tasks, result)
+        return self._drafted(draft, store.soon.submit(draft))
 
     async def flush(self) -> None:
-        """Wait until everything given to `enqueue_soon` is stored, or has gone to `on_error`."""
-        while self._soon:
-            await asyncio.wait(set(self._soon))
+        """Wait until everything that `enqueue_soon` accepted so far is stored, or was reported to `on_error`."""
+        await self._lifecycle.flush()
+
+    def schedule(
+        self,
+        name: str,
+        task: Draft[Any] | BoundTask[..., Any],
+        recurrence: Recurrence | RecurrenceFunction | str,
+        **options: Unpack[ScheduleOptions],
+    ) -> Schedule:
+        """Declare a schedule in code: stored under its name when the store opens, at once while it is open.
+
+        `task` is a draft, or a task whose payload is in the options. Raises what cannot work: `InvalidRecurrenceError`,
+        `PayloadError`, `ConfigurationError`, and `DuplicateScheduleError` for two under one name.
+        """
+        schedule = declared_schedule(name, task, recurrence, options)
+        self.declare_schedule(schedule)
+        return schedule
+
+    def declare_schedule(self, schedule: Schedule) -> None:
+        """Take a declared schedule in."""
+        self._declared_schedules.add(schedule)
+        if self.is_open:
+            self._require_open().publish_schedules_soon()
 
     async def enqueue_draft(self, draft: Draft[R], connection: Any) -> TaskHandle[R]:
         """Store a draft, on the caller's connection if one is given."""
-        parts = self._open_parts()
-        joined = parts.joined(connection)
-        ready = await parts.enqueuing.prepare(draft, joined)
-        task_id = await parts.enqueuing.enqueue(ready, joined)
-        return TaskHandle(task_id, self._tasks, draft.definition.result if draft.definition else None)
+        store = self._require_open()
+        joined = store.calls.joined(connection)
+        task_id = await store.enqueuing.enqueue(await store.preparing.prepare(draft, joined), joined)
+        return self._drafted(draft, task_id)
 
     async def enqueue_drafts(self, drafts: Sequence[Draft[Any]], connection: Any) -> list[UUID]:
         """Store drafts, all or nothing, on the caller's connection if one is given."""
-        parts = self._open_parts()
-        return await parts.enqueuing.enqueue_many(check_drafts(drafts), parts.joined(connection))
+        store = self._require_open()
+        joined = store.calls.joined(connection)
+        prepared = [await store.preparing.prepare(draft, joined) for draft in check_drafts(drafts)]
+        return await store.enqueuing.enqueue_many(prepared, joined)
 
     def metadata(self, **values: Any) -> AbstractContextManager[None]:
         """Add metadata to every task enqueued inside the block; a task's own option wins over it."""
@@ -298,44 +376,37 @@ class TaskStore(TaskRouter):
 
     async def notify(self, *queues: str) -> None:
         """Wake dispatchers after a commit of yours: where the wake-up cannot ride in your transaction."""
-        self._open_parts().waking.tell(frozenset(map(queue_name, queues)))
+        named = queue_hint(*map(queue_name, queues))
+        self._require_open().notifier.notify((named or ANY_QUEUE) | SCHEDULED)
 
     # ── transactions ──────────────────────────────────────────────────────────────────────────────────────
 
     def using(self, connection: Any) -> StoreOnConnection:
-        """Do what follows on the caller's connection, inside its transaction."""
-        return StoreOnConnection(self, TaskManager(self._open_parts, connection), connection)
+        """Do what follows on the caller's connection, inside its transaction; `ConfigurationError` for `None`."""
+        check_connection(connection)
+        return StoreOnConnection(self, TaskManager(self._require_open, connection), connection)
 
-    @contextmanager
-    def joined(self, connection: Any) -> Iterator[None]:
-        """Have this asyncio task's enqueues, looks and actions inside the block join the connection's transaction."""
-        self._open_parts().storage.database.borrow(connection)
-        with self._joining.join(connection):
-            yield
+    def joined(self, connection: Any) -> AbstractContextManager[None]:
+        """Have this asyncio task's enqueues, reads and actions inside the block join the connection's transaction."""
+        check_connection(connection)
+        return self._transactions.join(connection)
 
-    @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Any]:
+    def transaction(self) -> AbstractAsyncContextManager[Any]:
         """Open a transaction and lend the driver's own connection; everything of this asyncio task joins it.
 
         Commits at the end of the block, rolls back if it raises. Raises `TimeoutError` after
-        `transaction_timeout`. On SQLite it holds the file's write lock.
+        `transaction_timeout`, which counts from the call: waiting for a connection is part of it. On SQLite it holds
+        the file's write lock.
         """
-        parts = self._open_parts()
-        database = parts.storage.database
-        limit = self._transaction_timeout or (_SQLITE_TRANSACTION if self._kind == "sqlite" else _TRANSACTION)
-        try:
-            async with asyncio.timeout(limit) as deadline, database.transaction() as connection:
-                with self._joining.join(connection) as joined:
-                    yield connection
-        except TimeoutError as error:
-            if not deadline.expired():
-                raise
-            raise TimeoutError(f"The transaction took longer than transaction_timeout ({limit:g} s).") from error
-        self._committed(parts, joined)
+        return self._transactions.open()
+
+    def run_transaction(self, expired: Callable[[], None]) -> RunTransaction:
+        """Make the transaction of one run, for `context.transaction()`; `expired` is called if it takes too long."""
+        return self._transactions.of_run(expired)
 
     # ── dispatching ───────────────────────────────────────────────────────────────────────────────────────
 
-    def dispatcher(
+    def dispatcher(  # noqa: PLR0913 - an argument for each option
         self,
         *,
         queues: Mapping[str, int] | Sequence[str | Queue] | str | None = None,
@@ -345,7 +416,8 @@ class TaskStore(TaskRouter):
         lease: Duration = 15,
         grace: Duration = 20,
         stuck_grace: Duration = 10,
-        on_missing: str = "leave",
+        on_missing: OnMissing = "leave",
+        scheduler: bool | Duration = True,
         healer: bool | Duration = True,
         cleaner: bool | Duration = True,
         name: str | None = None,
@@ -353,26 +425,30 @@ class TaskStore(TaskRouter):
         """Make a dispatcher: `async with store.dispatcher(): …` runs tasks until the block ends, then drains.
 
         `queues` maps names to slots; `None` serves every queue that has work. Every option is described at
-        `DispatcherSettings`. Raises `ConfigurationError` for one that cannot work.
+        `DispatcherOptions`. Raises `ConfigurationError` for one that cannot work.
         """
         settings = DispatcherSettings.parse(
             queues=queues, concurrency=concurrency, poll_interval=poll_interval, heartbeat=heartbeat, lease=lease,
-            grace=grace, stuck_grace=stuck_grace, on_missing=on_missing, healer=healer, cleaner=cleaner, name=name,
+            grace=grace, stuck_grace=stuck_grace, on_missing=on_missing, scheduler=scheduler, healer=healer,
+            cleaner=cleaner, name=name,
         )  # fmt: skip
-        dispatcher = Dispatcher(settings, self._surroundings)
-        self._dispatchers.add(dispatcher)
-        return dispatcher
+        return Dispatcher(settings, self._dependencies)
 
-    async def run(self, **options: Any) -> bool:
+    async def run(self, **options: Unpack[DispatcherOptions]) -> bool:
         """Open if need be and dispatch until SIGTERM or SIGINT; true if everything drained.
 
-        The first signal drains, the second cancels what still runs and gives it back, the third exits at once.
+        Takes the options of `dispatcher()`, and raises `ConfigurationError` for one that cannot work.
+        The first signal drains, the second cancels what still runs and returns it to the queue, the third exits at
+        once.
+        Raises what the dispatcher ended of, if one of its loops ended; `ConfigurationError` outside the main thread,
+        which alone receives signals.
         """
+        check_main_thread()
         dispatcher = self.dispatcher(**options)  # what is wrong with the options is said before anything opens
         opened = not self.is_open
         await self.open()
         try:
-            return await run_until_told(dispatcher)
+            return await run_until_signal(dispatcher)
         finally:
             if opened:
                 await self.close()
@@ -384,7 +460,7 @@ class TaskStore(TaskRouter):
     @overload
     def on(self, kind: type[E]) -> Callable[[Callable[[E], Any]], Callable[[E], Any]]: ...
     def on(self, kind: type[E], listener: Callable[[E], Any] | None = None) -> Any:
-        """Hear events of a kind: `store.on(TaskFinished, fn)`, or as a decorator.
+        """Receive events of a kind: `store.on(TaskFinished, fn)`, or as a decorator.
 
         A listener may be a coroutine function. One that raises is logged and changes nothing.
         """
@@ -399,92 +475,77 @@ class TaskStore(TaskRouter):
 
         return register
 
+    def before(self, hook: Before) -> Before:
+        """Call `hook(context)` before the handler of each run here: `store.before(fn)`, or as a decorator.
+
+        It may be a coroutine function; hooks are called in the order of their registration, inside the run: they take
+        the run's slot and time. One that raises is logged and changes nothing. Direct calls of handlers have no hooks.
+        """
+        self._run_hooks.before(hook)
+        return hook
+
+    def after(self, hook: After) -> After:
+        """Call `hook(context, task, error)` after each run here, once its outcome is stored; also as a decorator.
+
+        `task` is the task as it is stored by then; `error` is what ended the run, `None` if the handler returned. As
+        `before` otherwise, but outside the run: a slow hook keeps no slot. A stop of the dispatcher waits for it within
+        its grace. A run that has lost its claim stores nothing, and has no such call.
+        """
+        self._run_hooks.after(hook)
+        return hook
+
     # ── within ────────────────────────────────────────────────────────────────────────────────────────────
 
     def _declare(self, definition: AnyDefinition) -> bool:
         added = super()._declare(definition)
         definition.belong_to(self)
+        for schedule in definition.schedules:
+            self.declare_schedule(schedule)
         return added
 
     def _connect(self) -> Storage:
-        return connect(self._target, naming=self._naming, pool_size=self._pool_size, listen_url=self._listen_url)
-
-    def _open_parts(self) -> Parts:
-        if self._parts is None:
-            raise ConfigurationError(CLOSED)
-        return self._parts
-
-    async def _assemble(self, storage: Storage) -> Parts:
-        root = RootTask("aiotaskstore store")
-        await root.ready()
-        parts = Parts(
-            settings=self._settings, storage=storage, registry=self._registry, hooks=self._hooks, bell=self._bell,
-            joining=self._joining, root=root,
-        )  # fmt: skip
-        parts.enqueuing, parts.waiting, parts.waking = Enqueuing(parts), Waiting(parts), Waking(parts)
-        root.spawn(parts.enqueuing.run(), name="aiotaskstore enqueuing")
-        root.spawn(parts.waiting.run(), name="aiotaskstore waiting")
-        root.spawn(parts.waking.run(), name="aiotaskstore waking")
-        self._hooks.spawn_with(root.spawn)
-        return parts
-
-    def _surroundings(self) -> Surroundings:
-        parts = self._open_parts()
-        return Surroundings(
-            store=self,
-            storage=parts.storage,
-            registry=self._registry,
-            hooks=self._hooks,
-            queues=self._settings.queues,
-            result_limit=self._settings.payload_limit,
-            report=lambda queue, task_id, error: self._hooks.emit(LoopTroubled("recorder", error, 0, queue, task_id)),
-            found=parts.waking.found,
-            bell=self._bell,
-            publish=self._publish,
+        return connect(
+            self._target, table_names=self._table_names, pool_size=self._pool_size, listen_url=self._listen_url
         )
 
-    async def _publish(self) -> None:
-        parts = self._open_parts()
-        records = [
-            Published(
-                new_id(),
-                one.alias,
-                one.title,
-                one.description,
-                dump(ANYTHING, one.defaults.published(), "defaults", 2**20),
-            )
-            for one in sorted(self._registry, key=lambda one: one.alias)
-        ]
-        await parts.storage.database.write(lambda: parts.storage.definitions.publish(records))
+    def _drafted(self, draft: Draft[R], task_id: UUID) -> TaskHandle[R]:
+        return TaskHandle(task_id, self._handle_client, draft.definition.result if draft.definition else None)
 
-    async def _store_soon(self, draft: Draft[Any], task_id: UUID, ready: Ready | None) -> None:
-        parts = self._open_parts()
-        try:
-            await parts.enqueuing.enqueue(ready or await parts.enqueuing.prepare(draft, task_id=task_id))
-        except Exception as error:  # noqa: BLE001 - told to the application, which is not waiting here
-            self._hooks.emit(
-                LoopTroubled(f"enqueue_soon of {draft.alias}", error, 0, draft.options.get("queue"), task_id)
-            )
+    def _assemble(self, storage: Storage) -> OpenStore:
+        return OpenStore(
+            self._settings,
+            storage,
+            self._registry,
+            self._hooks,
+            transactions=self._ambient,
+            schedules=self._declared_schedules,
+        )
 
-    def _committed(self, parts: Parts, joined: Joined) -> None:
-        if joined.queues:
-            parts.waking.tell(frozenset() if "" in joined.queues else frozenset(joined.queues))
-        if joined.scheduled:
-            parts.waking.scheduled()
-        if joined.cancels:
-            parts.waking.cancel_asked()
+    def _require_open(self) -> OpenStore:
+        return self._lifecycle.require_open()
 
-    def _hear_errors(self, on_error: OnError) -> None:
-        def hear(event: AttemptFailed | LoopTroubled) -> Any:
-            return on_error(event.queue, event.task_id, event.error)
-
-        self._hooks.on(AttemptFailed, hear)
-        self._hooks.on(LoopTroubled, hear)
-
-
-def _as_queues(queues: object) -> list[Queue]:
-    if isinstance(queues, str | Queue):
-        queues = [queues]
-    if not isinstance(queues, Iterable):
-        raise ConfigurationError(f'queues must be a list such as [Queue("emails", concurrency=20)], not {queues!r}.')
-    return [queue if isinstance(queue, Queue) else Queue(queue) for queue in queues]
+    def _dependencies(self) -> DispatcherDependencies:
+        store = self._require_open()
+        store.calls.check()
+        store.calls.refuse_own_lock("Start dispatchers before or after the block.")
+        return DispatcherDependencies(
+            store=self,
+            storage=store.storage,
+            registry=self._registry,
+            hooks=self._hooks,
+            run_hooks=self._run_hooks,
+            queues=self._settings.queues,
+            result_limit=self._settings.payload_limit,
+            report=lambda queue, task_id, error: self._hooks.emit(
+                BackgroundFailed("recorder", error, 0, queue, task_id)
+            ),
+            running=self._lifecycle.running,
+            notifier=store.notifier,
+            key_grants=store.granter,
+            publish=store.publish,
+            schedules=self._declared_schedules,
+            prepare_occurrence=store.schedule_tasks.prepare,
+            own_lock=store.calls.own_lock,
+            refuse_own_lock=store.calls.refuse_own_lock,
+            run_transaction=self._transactions.of_run,
+        )

@@ -15,7 +15,7 @@ R = TypeVar("R")
 
 
 class DraftingStore(Protocol):
-    """What drafts, and stores drafts on a connection: the store."""
+    """The calls of the store that are needed here."""
 
     def draft(
         self,
@@ -28,14 +28,14 @@ class DraftingStore(Protocol):
         """Draft a task by alias."""
 
     async def enqueue_draft(self, draft: Draft[R], connection: Any) -> TaskHandle[R]:
-        """Store one."""
+        """Store a draft on this connection."""
 
     async def enqueue_drafts(self, drafts: Sequence[Draft[Any]], connection: Any) -> list[UUID]:
-        """Store several, all or nothing."""
+        """Store drafts on this connection, all or none."""
 
 
 class StoreOnConnection:
-    """A store on the caller's connection: what is enqueued here is committed with the caller's transaction."""
+    """A store on the caller's connection: the caller's transaction commits the tasks that are enqueued here."""
 
     def __init__(self, store: DraftingStore, tasks: TaskManager, connection: Any) -> None:
         self._store, self._connection = store, connection
@@ -55,7 +55,7 @@ class StoreOnConnection:
         return await self._store.enqueue_draft(draft, self._connection)
 
     async def enqueue_many(self, drafts: Sequence[Draft[Any]]) -> list[UUID]:
-        """Store drafts in the caller's transaction; gives their ids in order."""
+        """Store drafts in the caller's transaction; return their ids in order."""
         return await self._store.enqueue_drafts(drafts, self._connection)
 
     def draft(self, alias: str, payload: Mapping[str, Any] | None = None, **options: Unpack[TaskOptions]) -> Draft[Any]:

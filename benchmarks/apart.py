@@ -1,6 +1,6 @@
 """Runs a coroutine of this package in a process of its own, so that its memory and processor time are its own.
 
-The child tells its parent, a JSON line each: that it is ready, how far it is, and at the end its figures.
+The child sends its parent, a JSON line each: that it is ready, how far it is, and at the end its measurements.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks.meter import Figures, Meter
+from benchmarks.meter import Measurements, Meter
 
 _ROOT = Path(__file__).resolve().parent.parent
 _EVERY = 2.0
@@ -40,17 +40,17 @@ class Child:
 
     def ready(self) -> None:
         """Wait until it is at work."""
-        self._hear("ready")
+        self._receive("ready")
 
-    def figures(self) -> Figures:
-        """Let it come to its end, and give what it measured."""
+    def measurements(self) -> Measurements:
+        """Let it come to its end, and return what it measured."""
         assert self._process.stdin is not None
         self._process.stdin.close()
-        figures = Figures(**self._hear("figures"))
+        measurements = Measurements(**self._receive("measurements"))
         self._process.wait()
-        return figures
+        return measurements
 
-    def _hear(self, wanted: str) -> Any:
+    def _receive(self, wanted: str) -> Any:
         assert self._process.stdout is not None
         started = time.monotonic()
         for line in self._process.stdout:
@@ -63,9 +63,9 @@ class Child:
         raise SystemExit(f"{self._target} ended early, with exit code {self._process.wait()}; see its error above.")
 
 
-def apart(target: str, **given: Any) -> Figures:
+def apart(target: str, **given: Any) -> Measurements:
     """Run `target` in a process of its own to its end."""
-    return Child(target, **given).figures()
+    return Child(target, **given).measurements()
 
 
 async def at_once(caller: Callable[[int], Coroutine[Any, Any, None]], callers: int) -> None:
@@ -75,7 +75,7 @@ async def at_once(caller: Callable[[int], Coroutine[Any, Any, None]], callers: i
             group.create_task(caller(number))
 
 
-def tell(kind: str, value: Any = None) -> None:
+def send(kind: str, value: Any = None) -> None:
     """Tell the parent."""
     print(json.dumps([kind, value]), flush=True)
 
@@ -98,12 +98,12 @@ async def _main(target: str, given: dict[str, Any]) -> None:
 
     def progress() -> None:
         if meter.done:
-            tell("done", (meter.done, meter.tasks))
+            send("done", (meter.done, meter.tasks))
         loop.call_later(_EVERY, progress)
 
     loop.call_later(_EVERY, progress)
     await work(meter, **given)
-    tell("figures", asdict(meter.figures()))
+    send("measurements", asdict(meter.measurements()))
 
 
 if __name__ == "__main__":

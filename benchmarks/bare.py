@@ -15,12 +15,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 from uuid import UUID
 
-from aiotaskstore.ids import new_id
+from aiotaskstore.mechanics.ids import new_id
 from aiotaskstore.storage.connect import connect
 from aiotaskstore.storage.database import fields_of
-from aiotaskstore.storage.ledger import Ending, Finish
-from aiotaskstore.storage.statements import Naming
-from aiotaskstore.storage.steps import Batch, Call, Step
+from aiotaskstore.storage.operation import Batch, Call, Step
+from aiotaskstore.storage.table_names import TableNames
+from aiotaskstore.storage.transitions import Ending, Finish
 from aiotaskstore.storage.url import parse_url
 from aiotaskstore.task import Claim, NewTask
 from benchmarks.apart import at_once
@@ -134,7 +134,7 @@ class Bare(ABC):
 
     def __init__(self, url: str, prefix: str) -> None:
         self.url = url
-        self.database: Any = connect(url, naming=Naming(prefix)).database  # never opened: it only compiles
+        self.database: Any = connect(url, table_names=TableNames(prefix)).database  # never opened: it only compiles
         self.me = new_id()
         self.connections: list[Any] = []
 
@@ -170,7 +170,7 @@ class Bare(ABC):
         return
 
     async def notify(self) -> None:
-        """Notify, and wait until that is heard."""
+        """Notify, and wait until that is received."""
         return
 
 
@@ -181,7 +181,7 @@ class BarePostgres(Bare):
         import asyncpg
 
         self.connections = [await asyncpg.connect(self.url) for _ in range(connections)]
-        self._heard = asyncio.Event()
+        self._received = asyncio.Event()
 
     async def close(self) -> None:
         for connection in self.connections:
@@ -200,16 +200,16 @@ class BarePostgres(Bare):
         await self._run(self.connections[-1], Batch("finish", fields_of(Finish), rows))
 
     async def listen(self) -> None:
-        await self.connections[0].add_listener(self.database.channel, lambda *_: self._heard.set())
+        await self.connections[0].add_listener(self.database.channel, lambda *_: self._received.set())
 
     async def notify(self) -> None:
-        self._heard.clear()
+        self._received.clear()
         params = {"channel": self.database.channel, "payload": json.dumps([_QUEUE])}
         await self._run(self.connections[-1], Call("notify_always", params))
-        await self._heard.wait()
+        await self._received.wait()
 
     async def _run(self, connection: Any, step: Step) -> Any:
-        compiled, arguments = self.database.bind(step)
+        compiled, arguments = self.database.binder.bind(step)
         return await connection.fetch(compiled.sql, *arguments)
 
 
@@ -219,7 +219,7 @@ class BareMySQL(Bare):
     async def open(self, connections: int) -> None:
         import aiomysql
 
-        from aiotaskstore.storage.mysql.database import connect_options
+        from aiotaskstore.storage.mysql.options import connect_options
 
         options = connect_options(parse_url(self.url))
         self.connections = [await aiomysql.connect(**options) for _ in range(connections)]
@@ -252,12 +252,12 @@ class BareMySQL(Bare):
         connection, ids = self.connections[-1], [id_ for id_, _ in taken]
         await self._query(connection, "START TRANSACTION")
         await self._run(connection, Call("lock_running", {"ids": ids}))
-        await self._run(connection, Batch("bury", _MOVED, [(id_, *_SUCCESS) for id_ in ids]))
+        await self._run(connection, Batch("archive", _MOVED, [(id_, *_SUCCESS) for id_ in ids]))
         await self._run(connection, Call("delete_tasks", {"ids": ids}))
         await self._query(connection, "COMMIT")
 
     async def _run(self, connection: Any, step: Step) -> Any:
-        return await self._query(connection, self.database.render(step, connection))
+        return await self._query(connection, self.database.binder.render(step, connection))
 
     async def _query(self, connection: Any, text: str) -> Any:
         cursor = await connection.cursor()
@@ -271,7 +271,7 @@ class BareSqlite(Bare):
     """One sqlite3 connection, in this thread."""
 
     async def open(self, connections: int) -> None:  # noqa: ARG002 - there is one writer
-        self._raw = sqlite3.connect(self.database.path, isolation_level=None)
+        self._raw = sqlite3.connect(self.database.path, isolation_level=None, cached_statements=32)
         self._raw.execute("PRAGMA journal_mode = WAL")
         self._raw.execute("PRAGMA synchronous = FULL")
         self._raw.execute("PRAGMA temp_store = MEMORY")
@@ -300,7 +300,7 @@ class BareSqlite(Bare):
         if taken:
             ids = [id_ for id_, _ in taken]
             self._run(Call("lock_running", {"ids": ids}))
-            self._run_many(Batch("bury", _MOVED, [(id_, *_SUCCESS) for id_ in ids]))
+            self._run_many(Batch("archive", _MOVED, [(id_, *_SUCCESS) for id_ in ids]))
             self._run(Call("delete_tasks", {"ids": ids}))
         if limit:
             params = {"dispatcher": self.me, "queue": _QUEUE, "limit": limit, "aliases": [ALIAS]}
@@ -309,8 +309,8 @@ class BareSqlite(Bare):
         return [(UUID(bytes=row[0]), row[_FENCE]) for row in rows]
 
     def _run(self, step: Step) -> Any:
-        return self._raw.execute(*self.database.bind(step)).fetchall()
+        return self._raw.execute(*self.database.binder.bind(step)).fetchall()
 
     def _run_many(self, step: Batch) -> None:
-        for sql, rows in self.database.bind_batch(step):
+        for sql, rows in self.database.binder.bind_batch(step):
             self._raw.executemany(sql, rows)

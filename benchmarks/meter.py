@@ -12,7 +12,7 @@ from typing import Self
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
+class Measurements:
     """The measurements of one process."""
 
     tasks: int = 0
@@ -28,8 +28,8 @@ class Figures:
     samples: list[float] = field(default_factory=list)
     """Milliseconds from enqueue to start, or MB held as the work went on."""
 
-    def __add__(self, other: Figures) -> Figures:
-        return Figures(
+    def __add__(self, other: Measurements) -> Measurements:
+        return Measurements(
             self.tasks + other.tasks,
             self.seconds + other.seconds,
             self.steady_tasks + other.steady_tasks,
@@ -41,7 +41,7 @@ class Figures:
 
     @property
     def rate(self) -> float:
-        """Tasks a second, all told."""
+        """Tasks a second, all included."""
         return self.tasks / self.seconds
 
     @property
@@ -81,10 +81,10 @@ class Meter:
     def __exit__(self, *exc_info: object) -> None:
         self._seconds, self._cpu = time.perf_counter() - self._started, time.process_time() - self._cpu
 
-    def figures(self) -> Figures:
+    def measurements(self) -> Measurements:
         """Give what was measured."""
         steady_tasks, steady = self.tasks - self._done_first, self._last - self._first
-        return Figures(self.tasks, self._seconds, steady_tasks, steady, self._cpu, peak_memory(), self.samples)
+        return Measurements(self.tasks, self._seconds, steady_tasks, steady, self._cpu, peak_memory(), self.samples)
 
     def _pass_mark(self) -> None:
         now = time.perf_counter()

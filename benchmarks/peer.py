@@ -1,4 +1,4 @@
-"""pgqueuer, the fastest Python peer on PostgreSQL, in its best configuration (shared/research/performance.md)."""
+"""pgqueuer, the fastest Python peer on PostgreSQL, in its best configuration."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ import time
 
 from aiotaskstore import TaskStore
 from aiotaskstore.definition import TaskDefinition
-from benchmarks.apart import at_once, tell
+from benchmarks.apart import at_once, send
 from benchmarks.meter import Meter
 
 CHUNK = 1_000
@@ -32,7 +32,7 @@ async def drain(meter: Meter, url: str, prefix: str, concurrency: int, hold: flo
         gc.collect()
         gc.freeze()  # as the command does
         with meter:
-            async with store.dispatcher(concurrency=concurrency):
+            async with store.dispatcher(queues={"default": concurrency}):
                 await meter.all_done.wait()
 
 
@@ -70,7 +70,7 @@ async def answer(meter: Meter, url: str, prefix: str) -> None:
     async with store:
         with meter:
             async with store.dispatcher():
-                tell("ready")
+                send("ready")
                 await asyncio.to_thread(sys.stdin.read)
 
 

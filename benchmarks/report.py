@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
-from benchmarks.meter import Figures
+from benchmarks.meter import Measurements
 
-Read = Callable[[Figures], float]
+Read = Callable[[Measurements], float]
 OURS, RAW = "aiotaskstore", "raw limit"
 
 
@@ -27,7 +27,7 @@ class Ratio(NamedTuple):
 
 
 class Aim(NamedTuple):
-    """What issue 2 asks for, and what came out."""
+    """A ratio that is aimed at, and what came out."""
 
     text: str
     found: float
@@ -42,18 +42,18 @@ class Report:
     """One benchmark: what each contender did in each round."""
 
     title: str
-    rounds: dict[str, list[Figures]] = field(default_factory=dict)
+    rounds: dict[str, list[Measurements]] = field(default_factory=dict)
     aims: list[Aim] = field(default_factory=list)
 
-    def add(self, contender: str, figures: Figures) -> None:
-        """Take the figures of a round in."""
-        self.rounds.setdefault(contender, []).append(figures)
+    def add(self, contender: str, measurements: Measurements) -> None:
+        """Take the measurements of a round in."""
+        self.rounds.setdefault(contender, []).append(measurements)
 
     def median(self, contender: str, read: Read) -> float:
         """Give the median over the rounds."""
         return statistics.median(map(read, self.rounds[contender]))
 
-    def ratio(self, contender: str, other: str, read: Read = lambda figures: figures.rate) -> Ratio:
+    def ratio(self, contender: str, other: str, read: Read = lambda measurements: measurements.rate) -> Ratio:
         """Give contender ÷ other, each round with its own."""
         pairs = zip(self.rounds[contender], self.rounds[other], strict=True)
         ratios = [read(mine) / read(its) for mine, its in pairs]
@@ -76,7 +76,7 @@ class Report:
 
     def plain(self) -> dict[str, Any]:
         """Give everything as JSON can carry it."""
-        rounds = {name: [asdict(one) for one in figures] for name, figures in self.rounds.items()}
+        rounds = {name: [asdict(one) for one in measurements] for name, measurements in self.rounds.items()}
         return {"title": self.title, "rounds": rounds, "aims": [aim._asdict() for aim in self.aims]}
 
 
@@ -86,7 +86,7 @@ def percentile(samples: Sequence[float], percent: float) -> float:
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
-    """Align columns: names to the left, figures to the right."""
+    """Align columns: names to the left, measurements to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for first, *others in rows:

@@ -1,4 +1,4 @@
-"""The five benchmarks: who takes part, what is compared, what issue 2 asks for."""
+"""The benchmarks: who takes part, what is compared, which ratios are aimed at."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from functools import partial
 from aiotaskstore import TaskStatus
 from benchmarks import peer
 from benchmarks.apart import Child, apart
-from benchmarks.meter import Figures
+from benchmarks.meter import Measurements
 from benchmarks.report import OURS, RAW, Report, percentile
 from benchmarks.tables import Tables
 
@@ -167,74 +167,97 @@ def backlog(options: Options, tables: Tables) -> Report:
     return report
 
 
-ALL = {"drain": drain, "enqueue": enqueue, "latency": latency, "memory": memory, "backlog": backlog}
+def keys(options: Options, tables: Tables) -> Report:
+    """How serialization keys slow the worker down: without any, with many, and beside one that many tasks wait for."""
+    count, waiting = max(1, options.tasks // 100), options.tasks // 2
+    report = Report(f"keys · {_where(options, tables)} · {options.tasks:,} tasks, {options.concurrency:,} in flight")
+    many, beside = f"{OURS}, {count:,} keys", f"{OURS}, {count:,} keys, beside {waiting:,} that wait for another"
+    drained = partial(_drained, options, tables, "product:drain", concurrency=options.concurrency)
+    contenders = {
+        RAW: partial(_drained, options, tables, "bare:drain", batch=options.batch),
+        OURS: drained,
+        many: partial(drained, keys=count),
+        beside: partial(drained, keys=count, waiting=waiting),
+    }
+    _alternate(options, report, contenders)
+
+    report.at_least(f"drain of {count:,} keys ÷ without keys", report.ratio(many, OURS).median, 0.5)
+    report.at_least(f"drain beside {waiting:,} that wait ÷ without those", report.ratio(beside, many).median, 0.9)
+    rate = {"tasks/s": _speed(report)["tasks/s"], "÷ without keys": lambda name: str(report.ratio(name, OURS))}
+    report.show(rate | {"÷ raw": lambda name: str(report.ratio(name, RAW)), **_cost(report)})
+    return report
+
+
+ALL = {"drain": drain, "enqueue": enqueue, "latency": latency, "memory": memory, "backlog": backlog, "keys": keys}
 
 
 # ── rounds ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _alternate(options: Options, report: Report, contenders: Mapping[str, Callable[[], Figures]]) -> None:
+def _alternate(options: Options, report: Report, contenders: Mapping[str, Callable[[], Measurements]]) -> None:
     """Let everyone run once, then once more …, so that a slow minute of the machine hits all of them."""
     for number in range(1, options.rounds + 1):
         for name, measure in contenders.items():
             print(f"round {number} of {options.rounds} · {name} …", file=sys.stderr, flush=True)
-            figures = measure()
-            report.add(name, figures)
-            if not figures.samples:
-                print(f"      {figures.rate:,.0f} tasks/s", file=sys.stderr)
+            measurements = measure()
+            report.add(name, measurements)
+            if not measurements.samples:
+                print(f"      {measurements.rate:,.0f} tasks/s", file=sys.stderr)
 
 
-def _drained(options: Options, tables: Tables, target: str, *, tasks: int = 0, **given: float) -> Figures:
+def _drained(
+    options: Options, tables: Tables, target: str, *, tasks: int = 0, keys: int = 0, waiting: int = 0, **given: float
+) -> Measurements:
     tasks = tasks or options.tasks
-    tables.fill(tasks)
-    figures = _apart(options, tables, target, tasks=tasks, **given)
+    tables.fill(tasks, keys=keys, waiting=waiting)
+    measurements = _apart(options, tables, target, tasks=tasks, **given)
     tables.verify(tasks, TaskStatus.SUCCEEDED)
-    return figures
+    return measurements
 
 
-def _drained_again(times: int, options: Options, tables: Tables, target: str, **given: int) -> Figures:
-    return sum((_drained(options, tables, target, **given) for _ in range(times)), Figures())
+def _drained_again(times: int, options: Options, tables: Tables, target: str, **given: int) -> Measurements:
+    return sum((_drained(options, tables, target, **given) for _ in range(times)), Measurements())
 
 
-def _enqueued(options: Options, tables: Tables, target: str, *, tasks: int = 0, **given: float) -> Figures:
+def _enqueued(options: Options, tables: Tables, target: str, *, tasks: int = 0, **given: float) -> Measurements:
     tables.fill(0)
     return _apart(options, tables, target, tasks=tasks or options.tasks, **given)
 
 
-def _answered(options: Options, tables: Tables) -> Figures:
+def _answered(options: Options, tables: Tables) -> Measurements:
     tables.fill(0)
     child = partial(Child, url=tables.url, prefix=tables.prefix, tasks=options.tasks, loop=options.loop)
     worker = child("product:answer")
     worker.ready()
-    child("product:ask", gap=options.gap).figures()
-    return worker.figures()
+    child("product:ask", gap=options.gap).measurements()
+    return worker.measurements()
 
 
-def _answered_bare(options: Options, tables: Tables) -> Figures:
+def _answered_bare(options: Options, tables: Tables) -> Measurements:
     tables.fill(0)
     return _apart(options, tables, "bare:answer", tasks=options.tasks, gap=min(options.gap, 0.02))
 
 
-def _peer_drained(options: Options, tables: Tables) -> Figures:
+def _peer_drained(options: Options, tables: Tables) -> Measurements:
     asyncio.run(peer.fill(tables.url, tables.prefix, options.tasks))
-    figures = apart("peer:drain", url=tables.url, prefix=tables.prefix, tasks=options.tasks, loop=peer.loop())
+    measurements = apart("peer:drain", url=tables.url, prefix=tables.prefix, tasks=options.tasks, loop=peer.loop())
     asyncio.run(peer.verify_empty(tables.url, tables.prefix))
-    return figures
+    return measurements
 
 
-def _peer_enqueued(_options: Options, tables: Tables, callers: int, tasks: int) -> Figures:
+def _peer_enqueued(_options: Options, tables: Tables, callers: int, tasks: int) -> Measurements:
     asyncio.run(peer.fill(tables.url, tables.prefix, 0))
     return apart("peer:enqueue", url=tables.url, prefix=tables.prefix, tasks=tasks, callers=callers, loop=peer.loop())
 
 
-def _apart(options: Options, tables: Tables, target: str, **given: float) -> Figures:
+def _apart(options: Options, tables: Tables, target: str, **given: float) -> Measurements:
     return apart(target, url=tables.url, prefix=tables.prefix, loop=options.loop, **given)
 
 
 # ── columns ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _speed(report: Report, read: Callable[[Figures], float] = lambda one: one.rate) -> dict[str, Column]:
+def _speed(report: Report, read: Callable[[Measurements], float] = lambda one: one.rate) -> dict[str, Column]:
     """Show tasks a second, and the ratio to the raw limit of the same kind."""
 
     def ratio(name: str) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from aiotaskstore import TaskStatus, TaskStore
 from aiotaskstore.storage.connect import connect
-from aiotaskstore.storage.statements import TABLES, Naming
+from aiotaskstore.storage.table_names import TABLES, TableNames
 from aiotaskstore.storage.url import parse_url
 from benchmarks.product import declare
 
@@ -26,9 +26,12 @@ class Tables:
         self.dialect = parse_url(url).dialect
         self.version = asyncio.run(self._version())
 
-    def fill(self, tasks: int) -> None:
-        """Make them anew, with so many pending tasks in them."""
-        asyncio.run(self._fill(tasks))
+    def fill(self, tasks: int, *, keys: int = 0, waiting: int = 0) -> None:
+        """Make them anew, with so many due tasks in them, which take turns at so many serialization keys.
+
+        So many more wait for one key, whose holder is in a queue that nobody serves.
+        """
+        asyncio.run(self._fill(tasks, keys, waiting))
 
     def verify(self, tasks: int, status: TaskStatus) -> None:
         """Void the benchmark unless exactly so many tasks have this status."""
@@ -44,19 +47,24 @@ class Tables:
         finally:
             await database.close()
 
-    async def _fill(self, tasks: int) -> None:
+    async def _fill(self, tasks: int, keys: int, waiting: int) -> None:
         await self.drop()
         async with TaskStore(self.url, prefix=self.prefix) as store:
             work = declare(store)
+            held = work.options(serialization_key="held", queue="unserved")
+            of_key = [work.options(serialization_key=f"key {n}") for n in range(keys)] or [work.options()]
+            for start in range(0, waiting, _CHUNK):
+                await store.enqueue_many([held.draft(n) for n in range(start, min(start + _CHUNK, waiting))])
             for start in range(0, tasks, _CHUNK):
-                await store.enqueue_many([work.draft(n) for n in range(start, min(start + _CHUNK, tasks))])
+                numbers = range(start, min(start + _CHUNK, tasks))
+                await store.enqueue_many([of_key[n % len(of_key)].draft(n) for n in numbers])
 
     async def _count(self, status: TaskStatus) -> int:
         async with TaskStore(self.url, prefix=self.prefix) as store:
             return await store.tasks.count(status=status)
 
     async def drop(self) -> None:
-        database = connect(self.url, naming=Naming(self.prefix)).database
+        database = connect(self.url, table_names=TableNames(self.prefix)).database
         await database.open()
         try:
             async with database.session() as session:

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
+import gc
+import inspect
 import os
+import shutil
+import tempfile
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
@@ -18,12 +24,36 @@ import pytest
 
 from aiotaskstore import TaskStore
 
-DIALECTS = ("postgresql", "mysql", "sqlite")
+EVERY_ENGINE = ("postgresql", "mysql", "mariadb", "sqlite")
+ENGINES = tuple(os.environ.get("AIOTASKSTORE_TEST_ON", ",".join(EVERY_ENGINE)).split(","))
+"""The databases to run on: every one, unless tests/run.py was told `--on` which some."""
+SERVERS = tuple(engine for engine in ENGINES if engine != "sqlite")
+MEMORY = ("memory",) if "sqlite" in ENGINES else ()
+"""SQLite's database in memory, `sqlite://`."""
 
 
-@pytest.fixture(params=DIALECTS)
+@pytest.fixture(autouse=True)
+def leaves_nothing_open(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Have a connection that a test left open reported by that test, and not by the next one that runs."""
+    yield
+    if inspect.iscoroutinefunction(request.function):
+        gc.collect()
+
+
+@pytest.fixture(params=[*ENGINES, *MEMORY])
 def url(request: pytest.FixtureRequest) -> Iterator[str]:
-    """The URL of a fresh, empty database, on each of the three in turn."""
+    """The URL of a fresh, empty database, on each engine in turn.
+
+    In memory there is one store's database and nobody else's, so a test that opens more on the URL does not run there,
+    unless it is marked `memory`.
+    """
+    with _FRESH[request.param]() as text:
+        yield text
+
+
+@pytest.fixture(params=SERVERS)
+def server_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The URL of a fresh, empty database, on each engine that is a server in turn."""
     with _FRESH[request.param]() as text:
         yield text
 
@@ -35,10 +65,10 @@ def postgresql_url() -> Iterator[str]:
         yield text
 
 
-@pytest.fixture
-def mysql_url() -> Iterator[str]:
-    """The URL of a fresh, empty database on MySQL or MariaDB."""
-    with _fresh_mysql() as text:
+@pytest.fixture(params=[engine for engine in ENGINES if engine in {"mysql", "mariadb"}])
+def mysql_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The URL of a fresh, empty database, on MySQL and on MariaDB in turn."""
+    with _FRESH[request.param]() as text:
         yield text
 
 
@@ -56,6 +86,38 @@ async def store(url: str) -> AsyncIterator[TaskStore]:
         yield opened
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave out tests in memory that need a database which others can open, too."""
+    items[:] = [item for item in items if not _in_memory(item) or _is_for_memory(item)]
+
+
+def _in_memory(item: pytest.Item) -> bool:
+    callspec = getattr(item, "callspec", None)
+    return callspec is not None and callspec.params.get("url") == "memory"
+
+
+def _is_for_memory(item: pytest.Item) -> bool:
+    marker = item.get_closest_marker("memory")
+    if marker is not None:
+        return marker.args != (False,)
+    return item.path.parent.name in {"public_api", "storage"} and not _opens_more(item)
+
+
+def _opens_more(item: Any) -> bool:
+    """Return whether a test, or a fixture that it uses, takes the URL to open something else than its one store."""
+    fixtures = item._fixtureinfo.name2fixturedefs
+    takers = {name for name, found in fixtures.items() if "url" in found[-1].argnames}
+    return "url" in inspect.signature(item.function).parameters or bool(takers - {"store", "harness"})
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Make what a test printed fit to be sent: some print what is no Unicode, to prove that it is refused."""
+    report = yield
+    report.sections = [(name, text.encode(errors="backslashreplace").decode()) for name, text in report.sections]
+    return report
+
+
 def pytest_sessionfinish() -> None:
     """Drop the databases that were kept to be used again."""
     while _idle:
@@ -64,12 +126,15 @@ def pytest_sessionfinish() -> None:
         _aside(lambda sql=sql: _run_on_postgresql(_server("postgresql"), sql))  # type: ignore[misc]
 
 
-def _server(dialect: str) -> str:
-    variable = f"AIOTASKSTORE_TEST_{dialect.upper()}"
+def _server(engine: str) -> str:
+    if engine not in ENGINES:
+        pytest.skip(f"runs on {engine}, and --on names {', '.join(ENGINES)}")
+    variable = f"AIOTASKSTORE_TEST_{engine.upper()}"
     text = os.environ.get(variable)
     if not text:
         pytest.fail(
-            f"{variable} names no database. Run python3 tests/run.py, which starts one, or set it to a URL.",
+            f"{variable} names no database. Run python3 tests/run.py --on {engine} -- …, which starts one, set it to "
+            "a URL, or choose the tests on SQLite, which need none: -k sqlite.",
             pytrace=False,
         )
     return text
@@ -112,8 +177,8 @@ async def _run_on_postgresql(url: str, sql: str) -> None:
 
 
 @contextmanager
-def _fresh_mysql() -> Iterator[str]:
-    server = _server("mysql")
+def _fresh_mysql(engine: str) -> Iterator[str]:
+    server = _server(engine)
     parts = urlsplit(server)
     name = f"aiotaskstore_{uuid4().hex[:16]}"
 
@@ -139,9 +204,13 @@ def _fresh_mysql() -> Iterator[str]:
 
 
 @contextmanager
+def _fresh_memory() -> Iterator[str]:
+    yield "sqlite://"
+
+
+@contextmanager
 def _fresh_sqlite() -> Iterator[str]:
-    folder = Path(unquote(urlsplit(_server("sqlite")).path).removeprefix("/")).absolute().parent
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = _sqlite_folder()
     file = folder / f"{uuid4().hex[:16]}.db"
     try:
         yield f"sqlite:///{file}"
@@ -150,10 +219,25 @@ def _fresh_sqlite() -> Iterator[str]:
             left.unlink()
 
 
+@cache
+def _sqlite_folder() -> Path:
+    """Return the folder of the file that the variable names, else a temporary one; nothing is in it afterwards."""
+    named = os.environ.get("AIOTASKSTORE_TEST_SQLITE")
+    if not named:
+        folder = tempfile.mkdtemp(prefix="aiotaskstore-")
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        return Path(folder)
+    path = Path(unquote(urlsplit(named).path).removeprefix("/")).absolute().parent
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
 _FRESH: dict[str, Callable[[], AbstractContextManager[str]]] = {
     "postgresql": _fresh_postgresql,
-    "mysql": _fresh_mysql,
+    "mysql": partial(_fresh_mysql, "mysql"),
+    "mariadb": partial(_fresh_mysql, "mariadb"),
     "sqlite": _fresh_sqlite,
+    "memory": _fresh_memory,
 }
 
 

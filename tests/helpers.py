@@ -18,8 +18,9 @@ import asyncpg
 
 from aiotaskstore import DatabaseUnavailableError, TaskStore
 from aiotaskstore.events import Event
+from aiotaskstore.storage.connect import connect
 from aiotaskstore.storage.database import Database
-from aiotaskstore.storage.steps import Operation, T
+from aiotaskstore.storage.operation import Operation, Query, Rows, Steps, T
 from aiotaskstore.task import Task
 
 LIMIT = 30.0
@@ -39,7 +40,7 @@ async def expect(
     told = asyncio.Event()
     over = False
 
-    def hear(event: Event) -> None:
+    def receive(event: Event) -> None:
         kind = type(event)
         if over or any(getattr(event, name, None) != value for name, value in fields.items()):
             return
@@ -49,7 +50,7 @@ async def expect(
             told.set()
 
     for kind in missing:
-        store.on(kind, hear)
+        store.on(kind, receive)
     try:
         yield facts
         try:
@@ -62,7 +63,7 @@ async def expect(
         over = True
 
 
-async def eventually(condition: Callable[[], Awaitable[Any] | Any], limit: float = LIMIT) -> Any:
+async def eventually(condition: Callable[[], Awaitable[Any] | Any], limit: float = LIMIT, pause: float = 0.02) -> Any:
     """Ask until the answer is true, and give it. Only for facts of other processes, which tell this one nothing."""
     until = time.monotonic() + limit
     while True:
@@ -73,7 +74,14 @@ async def eventually(condition: Callable[[], Awaitable[Any] | Any], limit: float
             return answer
         if time.monotonic() > until:
             raise AssertionError(f"not so within {limit:g} s: {condition}")
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(pause)
+
+
+def answered_within(deadline: float | None) -> None:
+    """Have the stores that this process makes from now on wait so many seconds for their database."""
+    if deadline is not None:
+        assert connect.__kwdefaults__ is not None
+        connect.__kwdefaults__["deadline"] = deadline
 
 
 @contextmanager
@@ -81,9 +89,9 @@ def answers_lost(database: Database, times: int = 1) -> Iterator[None]:
     """Let the database do what it is asked `times` times, and lose its answers: the connection died in COMMIT."""
     left, write = times, database.write
 
-    async def losing(operation: Operation[T]) -> T:
+    async def losing(operation: Operation[T], *, retry_held: bool = True, limit: float | None = None) -> T:
         nonlocal left
-        answer = await write(operation)
+        answer = await write(operation, retry_held=retry_held, limit=limit)
         if left > 0:
             left -= 1
             raise DatabaseUnavailableError("the connection was lost before the answer came")
@@ -140,3 +148,56 @@ async def connect_mysql(url: str, **options: Any) -> Any:
 async def ended(store: TaskStore, ids: Iterable[UUID]) -> list[Task]:
     """Wait until all of these have finished, and give them in order."""
     return [await store.tasks.wait(task_id, timeout=LIMIT) for task_id in ids]
+
+
+async def change(database: Database, text: str, **params: Any) -> Rows:
+    """Run a statement that no operation has."""
+
+    def asking() -> Steps[Rows]:
+        return (yield Query(text, params))
+
+    return await database.write(asking)
+
+
+class Mine:
+    """A connection of the application's own, spoken to in the same words on each database."""
+
+    def __init__(self, url: str, connection: Any) -> None:
+        self.dialect, self.connection = url.partition(":")[0], connection
+
+    async def execute(self, sql: str) -> list[tuple[Any, ...]]:
+        if self.dialect == "postgresql":
+            return [tuple(row) for row in await self.connection.fetch(sql)]
+        async with self.connection.cursor() as cursor:
+            await cursor.execute(sql)
+            return [tuple(row) for row in await cursor.fetchall()]
+
+    async def begin(self) -> None:
+        sql = {"mysql": "START TRANSACTION", "sqlite": "BEGIN IMMEDIATE"}.get(self.dialect, "BEGIN")
+        await (self.connection.execute(sql) if self.dialect == "postgresql" else self.execute(sql))
+
+    async def commit(self) -> None:
+        await (self.connection.execute("COMMIT") if self.dialect == "postgresql" else self.connection.commit())
+
+    async def rollback(self) -> None:
+        await (self.connection.execute("ROLLBACK") if self.dialect == "postgresql" else self.connection.rollback())
+
+
+@asynccontextmanager
+async def my_connection(url: str) -> AsyncIterator[Mine]:
+    """Open a connection as an application would."""
+    if url.startswith("postgresql"):
+        connection: Any = await asyncpg.connect(url)
+        try:
+            yield Mine(url, connection)
+        finally:
+            await connection.close()
+    elif url.startswith("mysql"):
+        connection = await connect_mysql(url)
+        try:
+            yield Mine(url, connection)
+        finally:
+            connection.close()
+    else:
+        async with aiosqlite.connect(urlsplit(url).path[1:]) as connection:
+            yield Mine(url, connection)

@@ -6,16 +6,23 @@ from typing import Any
 
 import click
 
+from aiotaskstore import SchemaOutdatedError, TaskStoreError
+from aiotaskstore.cli.clean import clean
+from aiotaskstore.cli.console import delivering
 from aiotaskstore.cli.definitions import list_definitions
 from aiotaskstore.cli.demo import demo
 from aiotaskstore.cli.enqueue import enqueue
-from aiotaskstore.cli.exit_code import Failure, code_of, sentence_of
+from aiotaskstore.cli.exec import execute
+from aiotaskstore.cli.exit_code import Failure, code_of, plain, sentence_of
+from aiotaskstore.cli.queues import queues
+from aiotaskstore.cli.schedules import schedules
 from aiotaskstore.cli.schema import migrate
 from aiotaskstore.cli.stats import stats
+from aiotaskstore.cli.streams import keep_streams_apart
 from aiotaskstore.cli.target import Target, targeted
-from aiotaskstore.cli.tasks import cancel, ls, retry, show
+from aiotaskstore.cli.tasks import cancel, delete, ls, retry, show
 from aiotaskstore.cli.worker import worker
-from aiotaskstore.errors import TaskStoreError
+from aiotaskstore.cli.workers import workers
 
 
 class Commands(click.Group):
@@ -25,10 +32,21 @@ class Commands(click.Group):
         """Name the commands."""
         return list(self.commands)
 
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        """Read the arguments; `--help` and `--version` print."""
+        with delivering():
+            return super().make_context(*args, **extra)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; an error of ours ends it with its exit code."""
+        ctx.color = False if plain() else None
         try:
             return super().invoke(ctx)
+        except SchemaOutdatedError as error:
+            target = ctx.find_object(Target)
+            guessed = target is not None and target.guesses_tables
+            hint = " Tables that have another prefix are named with --prefix." if guessed else ""
+            raise Failure(sentence_of(error) + hint) from error
         except TaskStoreError as error:
             raise Failure(sentence_of(error), code_of(error)) from error
 
@@ -43,18 +61,37 @@ def commands(_target: Target) -> None:
     aiotaskstore demo                                watch it work, on a file in this folder
     export AIOTASKSTORE_APP=myproject.tasks:store    the module and the name of your TaskStore
     aiotaskstore worker                              run its tasks
+    aiotaskstore exec send_welcome --user-id 42      run a handler here and now, without a queue
     aiotaskstore enqueue send_welcome '{"user_id": 42}' --wait
     aiotaskstore ls --status failed                  then: show ID, retry ID
 
-    Data goes to stdout, talk to stderr. Exit codes: 0 done, 1 failed, 2 usage (also an unknown alias), 3 a worker's
+    Data goes to stdout, messages to stderr. Exit codes: 0 done, 1 failed, 2 usage (also an unknown alias), 3 a worker's
     grace was over and it handed tasks back, 4 not found, 75 the database cannot be reached.
     """  # noqa: D301 - \b is click's mark for lines to be left as they are
 
 
-for _command in (demo, worker, list_definitions, enqueue, ls, show, cancel, retry, stats, migrate):
+for _command in (
+    demo,
+    worker,
+    list_definitions,
+    execute,
+    enqueue,
+    ls,
+    show,
+    cancel,
+    retry,
+    delete,
+    clean,
+    queues,
+    schedules,
+    workers,
+    stats,
+    migrate,
+):
     commands.add_command(_command)
 
 
 def main() -> None:
     """Run the command line."""
+    keep_streams_apart()
     commands(prog_name="aiotaskstore")

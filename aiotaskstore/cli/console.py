@@ -1,7 +1,8 @@
-"""Where words go: talk on stderr, data on stdout; colours and bars only for people."""
+"""Output: messages on stderr, data on stdout; colours and progress bars only on a terminal that has them."""
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import os
 import shutil
@@ -13,7 +14,9 @@ from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 import click
 
-from aiotaskstore.cli.figures import as_json, number
+from aiotaskstore.cli.exit_code import ExitCode, Failure, plain
+from aiotaskstore.cli.formatting import as_json, number
+from aiotaskstore.cli.streams import discard
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -40,16 +43,24 @@ class Console:
         self._say: Callable[[str], None] = _to_stderr
 
     def say(self, text: str = "") -> None:
-        """Tell the person something; never part of the data."""
+        """Print a message on stderr; it is never part of the data."""
         self._say(text)
 
     def print(self, text: str = "") -> None:
         """Print a line of data."""
-        click.echo(text)
+        with delivering():
+            click.echo(text)
+
+    def print_fact(self, name: str, value: str, width: int) -> None:
+        """Print a named value, the names in a column of their own; further lines are printed under the first."""
+        first, *more = value.splitlines() or [""]
+        self.print(f"{_styled(f'{name:<{width}}', dim=True)} {first}")
+        for line in more:
+            self.print(f"{'':<{width}} {line}")
 
     def json(self, value: Any) -> None:
         """Print a value as JSON: an object, or a list with an item a line."""
-        click.echo(as_json(value))
+        self.print(as_json(value))
 
     def table(
         self,
@@ -61,10 +72,10 @@ class Console:
     ) -> None:
         """Print rows under their columns; `right` names those that hold numbers, `paths` those cut at the front.
 
-        On a terminal the widest column gives way so that lines fit; in a pipe nothing is cut.
+        On a terminal the widest column is shortened so that lines fit; in a pipe nothing is cut.
         """
         widths = [max(len(column), *(len(row[at]) for row in rows)) for at, column in enumerate(columns)]
-        if sys.stdout.isatty():
+        if _is_terminal(sys.stdout):
             spare = shutil.get_terminal_size().columns - sum(widths) - 2 * (len(widths) - 1)
             widest = _widest_text(columns, widths)
             widths[widest] = max(12, widths[widest] + min(0, spare))
@@ -77,17 +88,18 @@ class Console:
                 placed.append(click.style(padded, fg=_COLOURS[cell]) if cell in _COLOURS else padded)
             return "  ".join(placed).rstrip()
 
-        click.echo(_styled(line([column.upper() for column in columns]), dim=True))
+        self.print(_styled(line([column.upper() for column in columns]), dim=True))
         for row in rows:
-            click.echo(_styled(line(row)))
+            self.print(_styled(line(row)))
 
     @contextmanager
     def display(self, noun: str) -> Iterator[Display]:
-        """Show progress on stderr while the block runs; what is said meanwhile stands above it."""
-        if sys.stderr.isatty() and importlib.util.find_spec("rich") and os.environ.get("TERM") != "dumb":
+        """Show progress on stderr while the block runs; messages printed meanwhile appear above it."""
+        draws = _is_terminal(sys.stderr) and os.environ.get("TERM") != "dumb"
+        if draws and importlib.util.find_spec("rich"):
             with _rich_display(noun) as (display, say):
                 yield from self._saying(say, display)
-        elif sys.stderr.isatty():
+        elif draws:
             display = OneLine(noun, sys.stderr)
             yield from self._saying(display.say, display)
             display.end()
@@ -180,13 +192,35 @@ def _how_far(done: int, total: int | None, noun: str) -> str:
     return f"{number(done)} {noun}" if total is None else f"{number(done)} of {number(total)} {noun}"
 
 
+@contextmanager
+def delivering() -> Iterator[None]:
+    """Write data inside the block; end the command where it does not arrive.
+
+    A reader who has gone (`| head`) has had enough: that is no failure. A full disk is one.
+    """
+    try:
+        yield
+    except OSError as error:
+        discard(sys.stdout)
+        if error.errno == errno.EPIPE:
+            raise click.exceptions.Exit(ExitCode.DONE) from error
+        raise Failure(f"The output could not be written: {error.strerror}.") from error
+
+
+def _is_terminal(stream: TextIO | None) -> bool:
+    return stream is not None and stream.isatty()  # a stream that was closed before we started is None
+
+
 def _to_stderr(text: str) -> None:
-    click.echo(text, err=True)
+    try:
+        click.echo(text, err=True)
+    except OSError:  # what was said to nobody changes nothing
+        discard(sys.stderr)
 
 
 def _styled(line: str, **style: Any) -> str:
-    """Style a line, unless the person asked for no colours (https://no-color.org)."""
-    return click.unstyle(line) if os.environ.get("NO_COLOR") else click.style(line, **style) if style else line
+    """Style a line, unless there are to be no colours."""
+    return click.unstyle(line) if plain() else click.style(line, **style) if style else line
 
 
 def _cut(text: str, width: int, *, at_front: bool) -> str:
@@ -196,5 +230,5 @@ def _cut(text: str, width: int, *, at_front: bool) -> str:
 
 
 def _widest_text(columns: Sequence[str], widths: Sequence[int]) -> int:
-    """Choose the column that gives way: the widest but the id, which people copy."""
+    """Choose the column to shorten: the widest but the id, which people copy."""
     return max(range(len(columns)), key=lambda at: 0 if columns[at] == "id" else widths[at])

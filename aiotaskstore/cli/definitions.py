@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import click
 
+from aiotaskstore.cli.command import Command
 from aiotaskstore.cli.target import Target, targeted
 from aiotaskstore.definition import AnyDefinition
 from aiotaskstore.queue import DEFAULT_QUEUE
 
 
-@click.command("list")
+@click.command("list", cls=Command)
 @targeted
 def list_definitions(target: Target) -> None:
-    """List the tasks that an app has registered; needs no database.
+    """List the tasks that an app has registered, in that order; needs no database.
 
     \b
     aiotaskstore list --app myproject.tasks:store
     """  # noqa: D301
+    print_definitions(target)
+
+
+def print_definitions(target: Target) -> None:
+    """Print the tasks of an app, numbered from 1."""
     console = target.console
     definitions = target.app_store().handlers
     if target.prints_json:
@@ -29,9 +35,10 @@ def list_definitions(target: Target) -> None:
         )
         return
     rows = [
-        [one.alias, one.defaults.queue or DEFAULT_QUEUE, one.payload.signature, one.description] for one in definitions
+        [str(number), one.alias, one.title, one.defaults.queue or DEFAULT_QUEUE, one.payload.signature, one.description]
+        for number, one in enumerate(definitions, 1)
     ]
-    console.table(["alias", "queue", "payload", "description"], rows)
+    console.table(["#", "alias", "title", "queue", "payload", "description"], rows, right=["#"])
 
 
 def _described(one: AnyDefinition) -> dict[str, object]:

@@ -6,14 +6,13 @@ import hashlib
 from dataclasses import dataclass
 from uuid import UUID
 
+from aiotaskstore import Task, TaskStatus, TaskStore
 from aiotaskstore.cli.demo_tasks import FILE, REPORT, SCAN, UNFINISHED, Owner, Report, owner_of, scan_draft
-from aiotaskstore.task import Task, TaskStatus
-from aiotaskstore.taskstore import TaskStore
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ground:
-    """What is counted; a run belongs to it."""
+class FileSet:
+    """The files that a run counts."""
 
     directory: str
     pattern: str
@@ -35,11 +34,11 @@ class View:
     sealed: bool
     """Whether every file has been found."""
     report: Report | None
-    trouble: str | None
-    """Why it will not go on by itself."""
+    failure: str | None
+    """Why it cannot finish without help."""
 
 
-class Run:
+class DemoRun:
     """A run, as the database knows it: its scan, its files, its report, all with one owner."""
 
     def __init__(self, store: TaskStore, scan: Task, *, resumed: bool, earlier: int) -> None:
@@ -53,29 +52,29 @@ class Run:
         self._sealed: tuple[UUID, int] | None = None
 
     @staticmethod
-    async def find_or_begin(store: TaskStore, ground: Ground, *, fresh: bool) -> Run:
+    async def find_or_begin(store: TaskStore, file_set: FileSet, *, fresh: bool) -> DemoRun:
         """Take up the run that is not finished yet, else begin the next one and delete those before the last.
 
         With `fresh`, whatever there is of this directory is deleted first. Safe to race: both get the same run.
         """
-        scans = await store.tasks.list(alias=SCAN, queue=ground.queue, limit=10)
+        scans = await store.tasks.list(alias=SCAN, queue=file_set.queue, limit=10)
         latest = scans[0] if scans else None
         if latest is not None and not fresh and not await _over(store, latest):
-            return Run(store, latest, resumed=True, earlier=_number(latest) - 1)
+            return DemoRun(store, latest, resumed=True, earlier=_number(latest) - 1)
         number = _number(latest) if latest else 0
         if fresh:
-            await store.tasks.delete(where={"queue": ground.queue}, force=True)
+            await store.tasks.delete(where={"queue": file_set.queue}, force=True)
         elif latest is not None:
             await store.tasks.delete(where={"owner": owner_of(latest), "status": UNFINISHED}, force=True)
             for old in scans[1:]:
                 await store.tasks.delete(where={"owner": owner_of(old)}, force=True)
-        owner = ("demo", f"{ground.queue}.{number + 1}")
-        draft = scan_draft(owner, ground.queue, ground.directory, ground.pattern, ground.leave_out)
+        owner = ("demo", f"{file_set.queue}.{number + 1}")
+        draft = scan_draft(owner, file_set.queue, file_set.directory, file_set.pattern, file_set.leave_out)
         (scan_id,) = await store.enqueue_many([draft])
-        return Run(store, await store.tasks.require(scan_id), resumed=False, earlier=0 if fresh else number)
+        return DemoRun(store, await store.tasks.require(scan_id), resumed=False, earlier=0 if fresh else number)
 
     async def look(self) -> View:
-        """See how far it is; asks for what is unfinished only, once every file is known."""
+        """Read how far the run is; once every file is known, count only the unfinished ones."""
         tasks = self._store.tasks
         if self._sealed is None:
             reports = await tasks.list(alias=REPORT, owner=self.owner, limit=1)
@@ -88,28 +87,28 @@ class Run:
         return View(
             found=files, done=files - left, sealed=True,
             report=report.result if report and report.status is TaskStatus.SUCCEEDED else None,
-            trouble=_trouble(report),
+            failure=_failure_of(report),
         )  # fmt: skip
 
-    async def held(self) -> dict[UUID, int]:
-        """Tell how many of its tasks each dispatcher is running, by the database's word."""
+    async def running_by_dispatcher(self) -> dict[UUID, int]:
+        """Return how many of its tasks each dispatcher is running, as the database knows it."""
         running = await self._store.tasks.list(owner=self.owner, status="running")
-        holders: dict[UUID, int] = {}
+        running_by: dict[UUID, int] = {}
         for task in running:
             if task.dispatcher_id is not None:
-                holders[task.dispatcher_id] = holders.get(task.dispatcher_id, 0) + 1
-        return holders
+                running_by[task.dispatcher_id] = running_by.get(task.dispatcher_id, 0) + 1
+        return running_by
 
     async def _look_at_scan(self) -> View:
         tasks = self._store.tasks
         scan = await tasks.get(self._scan_id)
         found = await tasks.count(alias=FILE, owner=self.owner)
         left = await tasks.count(alias=FILE, owner=self.owner, status=UNFINISHED)
-        return View(found=found, done=max(0, found - left), sealed=False, report=None, trouble=_trouble(scan))
+        return View(found=found, done=max(0, found - left), sealed=False, report=None, failure=_failure_of(scan))
 
 
 async def _over(store: TaskStore, scan: Task) -> bool:
-    """Tell whether nothing of a run is left to do: it has its report, or never will."""
+    """Return whether nothing of a run is left to do: it has its report, or never will."""
     reports = await store.tasks.list(alias=REPORT, owner=owner_of(scan), limit=1)
     return reports[0].status.finished if reports else scan.status.finished
 
@@ -118,7 +117,7 @@ def _number(scan: Task) -> int:
     return int(owner_of(scan)[1].rpartition(".")[2])
 
 
-def _trouble(task: Task | None) -> str | None:
+def _failure_of(task: Task | None) -> str | None:
     if task is None:
         return "Its tasks have been deleted, perhaps by another demo with --fresh."
     if task.status.finished and task.status is not TaskStatus.SUCCEEDED:

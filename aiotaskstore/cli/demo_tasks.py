@@ -16,14 +16,8 @@ from pathlib import Path
 
 from typing_extensions import TypedDict
 
-from aiotaskstore.context import TaskContext
-from aiotaskstore.definition import Draft
-from aiotaskstore.directives import Snooze
-from aiotaskstore.retention import Retention
-from aiotaskstore.router import TaskRouter
-from aiotaskstore.task import Task, TaskStatus
-from aiotaskstore.taskstore import TaskStore
-from aiotaskstore.text import storable
+from aiotaskstore import Draft, Retention, Snooze, Task, TaskContext, TaskRouter, TaskStatus, TaskStore
+from aiotaskstore.mechanics.text import storable
 
 SCAN, FILE, REPORT = "demo_scan", "demo_file", "demo_report"
 SLOW = "AIOTASKSTORE_DEMO_SLOW"
@@ -86,7 +80,7 @@ demo: TaskRouter = TaskRouter()
 # Smaller priorities run first: the scan, the files that it has found so far, the report after the last of them.
 @demo.task(alias=SCAN, priority=-1, max_attempts=_TRIES, retry_on="retryable", retention=_FOR_EVER)
 async def scan(context: TaskContext, directory: str, pattern: str, leave_out: str) -> int:
-    """Enqueue a task for every file, and then the report; gives the number of files."""
+    """Enqueue a task for every file, and then the report; return the number of files."""
     store, run = context.store, owner_of(context.task)
     if not await store.tasks.count(alias=REPORT, owner=run):  # else an earlier attempt got that far, and died
         paths, left_out = await asyncio.to_thread(find_files, directory, pattern, leave_out)
@@ -128,7 +122,7 @@ def store() -> TaskStore:
 
 
 def owner_of(task: Task) -> Owner:
-    """Give the run that a task belongs to."""
+    """Return the run that a task belongs to."""
     assert task.owner is not None  # noqa: S101 - the demo enqueues none without
     return task.owner
 
@@ -240,7 +234,7 @@ class Sums:
         self._slowest = sorted(self._slowest, key=lambda one: -one["seconds"])[:_SLOWEST]
 
     def report(self, files: int, left_out: int) -> Report:
-        """Give what they come to."""
+        """Return the sums."""
         lines = "".join(f"{sha256}  {path}\n" for path, sha256 in sorted(self._sha256_of.items()))
         return Report(
             files=files,

@@ -6,12 +6,13 @@ import asyncio
 
 import click
 
-from aiotaskstore.cli.figures import counted
-from aiotaskstore.cli.target import Target, shown, targeted
-from aiotaskstore.taskstore import TaskStore
+from aiotaskstore import TaskStore
+from aiotaskstore.cli.command import Command
+from aiotaskstore.cli.formatting import counted
+from aiotaskstore.cli.target import Target, check_pool, run_with, shown, targeted
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option("--check", "checks", is_flag=True, help="Change nothing; exit with 1 if something is to be done.")
 @click.option(
     "--sql", "prints_sql", is_flag=True, help="Change nothing; print the SQL, for people who run it themselves."
@@ -31,7 +32,11 @@ def migrate(target: Target, *, checks: bool, prints_sql: bool) -> None:
     if checks and prints_sql:
         raise click.UsageError("--check and --sql are two different things: give one of them.")
     if prints_sql:
-        target.console.print(target.store(creates=True).ddl().rstrip())
+        sql = target.store(creates=True).ddl().rstrip()
+        if target.prints_json:
+            target.console.json({"sql": sql})
+        else:
+            target.console.print(sql)
     elif checks:
         _check(target)
     else:
@@ -39,6 +44,7 @@ def migrate(target: Target, *, checks: bool, prints_sql: bool) -> None:
 
 
 def _migrate(target: Target, store: TaskStore) -> None:
+    check_pool(store)
     applied = asyncio.run(store.migrate())
     if target.prints_json:
         target.console.json({"applied": applied})
@@ -51,11 +57,10 @@ def _migrate(target: Target, store: TaskStore) -> None:
 def _check(target: Target) -> None:
     store = target.store()
 
-    async def look() -> None:
-        async with store:
-            pass
+    async def look(_store: TaskStore) -> None:
+        """Have it opened, which compares the versions."""
 
-    asyncio.run(look())
+    run_with(store, look)
     if target.prints_json:
         target.console.json({"up_to_date": True})
     else:

@@ -1,9 +1,8 @@
-"""Worker processes beside this one: started, started again when they crash, ended together."""
+"""Further worker processes: started, started again when they crash, ended together."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import sys
 import time
@@ -11,13 +10,15 @@ from asyncio.subprocess import Process
 from collections.abc import Callable, Sequence
 
 from aiotaskstore.cli.exit_code import ExitCode
+from aiotaskstore.mechanics.timed_event import TimedEvent
 
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 30.0
 """Seconds before a crashed process is started again: after its first crash in a row, and at most."""
 _STEADY = 60.0
 """Seconds of life after which a crash counts as the first again."""
-_EXITS = 3
-_OUR_SIGNALS = {-signal.SIGTERM, -signal.SIGINT, -signal.SIGKILL}
+_LEVELS = (signal.SIGTERM, signal.SIGINT, signal.SIGKILL)
+"""Drain, cancel, exit. Two signals of one kind would count as one if the second came before the first was received."""
+_OUR_SIGNALS = {-number for number in _LEVELS}
 
 
 class Supervisor:
@@ -29,11 +30,11 @@ class Supervisor:
         self._command = [sys.executable, "-m", "aiotaskstore", "worker", *arguments, "--with-parent"]
         self._count, self._say, self._drains = count, say, drains
         self._running: dict[int, Process] = {}
-        self._stopping = asyncio.Event()
+        self._stopping = TimedEvent()
         self._signals = 0
 
     async def run(self) -> ExitCode:
-        """Run until told to stop (or until every one has drained); gives the worst way in which one ended."""
+        """Run until stopped, or until every worker has drained; return the worst exit code."""
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(self._keep(number)) for number in range(1, self._count + 1)]
         codes = [task.result() for task in tasks]
@@ -42,18 +43,15 @@ class Supervisor:
         return ExitCode.DONE if not any(codes) else ExitCode.FAILED
 
     def stop(self) -> None:
-        """Hear a signal, and pass it on: the first drains, the second cancels, the third exits at once."""
+        """Stop the workers: the first call drains them, the second cancels what they run, the third kills them."""
         self._signals += 1
         self._stopping.set()
-        # Two of one kind would be one, if the second comes before the first is heard.
-        number = (signal.SIGTERM, signal.SIGINT, signal.SIGKILL)[min(self._signals, _EXITS) - 1]
+        number = _LEVELS[min(self._signals, len(_LEVELS)) - 1]
         for process in self._running.values():
             _send(process, number)
-        if self._signals >= _EXITS:
-            os._exit(ExitCode.FAILED)
 
     async def _keep(self, number: int) -> int:
-        """Keep one worker running; gives the exit code of its last process."""
+        """Keep one worker running; return the exit code of its last process."""
         crashes = 0
         while True:
             started = time.monotonic()
@@ -66,7 +64,7 @@ class Supervisor:
             wait = min(_LONGEST_WAIT, _FIRST_WAIT * 2**crashes)
             crashes += 1
             self._say(f"Worker {number} ended ({_ending(code)}); starting it again in {wait:g} s.")
-            if await self._told_to_stop_within(wait):
+            if await self._stopping.wait(wait):
                 return 0
 
     async def _run_one(self, number: int) -> int:
@@ -75,19 +73,12 @@ class Supervisor:
             *self._command, stdin=asyncio.subprocess.PIPE, start_new_session=True
         )
         self._running[number] = process
-        if self._stopping.is_set():  # told while it was being started
+        if self._stopping.is_set():  # stopped while it was being started
             _send(process, signal.SIGTERM)
         try:
             return await process.wait()
         finally:
             del self._running[number]
-
-    async def _told_to_stop_within(self, seconds: float) -> bool:
-        try:
-            async with asyncio.timeout(seconds):
-                return await self._stopping.wait()
-        except TimeoutError:
-            return False
 
 
 def _send(process: Process, number: signal.Signals) -> None:

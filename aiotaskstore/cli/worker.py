@@ -8,34 +8,36 @@ import logging
 import os
 import signal
 import sys
+from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import click
 
+from aiotaskstore import ConfigurationError, Queue, TaskRetried, TaskStore
+from aiotaskstore.cli.command import Command
 from aiotaskstore.cli.exit_code import ExitCode
-from aiotaskstore.cli.figures import counted
+from aiotaskstore.cli.formatting import counted
+from aiotaskstore.cli.opening import open_in_time
 from aiotaskstore.cli.option import duration_of
 from aiotaskstore.cli.supervisor import Supervisor
-from aiotaskstore.cli.target import Target, run_with, shown, targeted
-from aiotaskstore.dispatch.dispatcher import Dispatcher
-from aiotaskstore.errors import ConfigurationError
-from aiotaskstore.events import TaskRetried
-from aiotaskstore.queue import Queue
-from aiotaskstore.taskstore import TaskStore
+from aiotaskstore.cli.target import Target, check_pool, shown, targeted
+from aiotaskstore.mechanics.signals import escalating_signals
 
+_LEVELS = {"errors": logging.ERROR, "warnings": logging.WARNING, "runs": logging.INFO, "debug": logging.DEBUG}
+"""What a worker shows of the log, from little to much."""
+_CHATTY = ("aiosqlite", "aiomysql", "asyncio", "asyncpg", "aiotaskstore.sql")
+"""Loggers that log every statement, or about the event loop: no help in finding out what a task does."""
 _HEARTBEATS = 3
 """How many fit into a lease."""
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
-_AGAIN = 0.05
 
 _log = logging.getLogger("aiotaskstore.worker")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What the command line asked of a worker; durations in seconds."""
+    """The options of a worker; durations in seconds."""
 
     queues: list[Queue] | None
     concurrency: int
@@ -43,7 +45,10 @@ class Plan:
     lease: float
     drains: bool
     loop: str
-    quiet: bool
+    verbosity: str
+    """Which log records it shows: one of `_LEVELS`."""
+    wait_limit: float = 0
+    """How long it waits at its start for a database that is away."""
 
     @property
     def options(self) -> dict[str, Any]:
@@ -57,14 +62,15 @@ class Plan:
     def arguments(self) -> list[str]:
         """The same as options of the command, for a process that we start."""
         queues = [f"--queue={_written(one)}" for one in self.queues or ()]
-        flags = [flag for flag, given in (("--drain", self.drains), ("--quiet", self.quiet)) if given]
+        flags = ["--drain"] * self.drains
         return [
-            *queues, *flags, f"--concurrency={self.concurrency}", f"--grace={self.grace}", f"--lease={self.lease}",
+            *queues, *flags, f"--verbosity={self.verbosity}", f"--wait-for-database={self.wait_limit}",
+            f"--concurrency={self.concurrency}", f"--grace={self.grace}", f"--lease={self.lease}",
             f"--loop={self.loop}",
         ]  # fmt: skip
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option("-q", "--queue", "queues", multiple=True, metavar="NAME[:SLOTS],…",
               help="Only these queues, each with its slots. Without it: every queue that has work.")  # fmt: skip
 @click.option("--concurrency", default=10, show_default=True, type=click.IntRange(min=1),
@@ -75,32 +81,47 @@ class Plan:
 @click.option("--grace", default="20s", show_default=True, callback=duration_of, metavar="TIME",
               help="How long a stop waits for what runs, before it is handed back.")  # fmt: skip
 @click.option("--lease", default="15s", show_default=True, callback=duration_of, metavar="TIME",
-              help="How long a silent worker is believed alive; then others take its tasks.")  # fmt: skip
+              help="How long a worker without heartbeats counts as alive; then others take its tasks.")  # fmt: skip
 @click.option("--loop", default="auto", show_default=True, type=click.Choice(["auto", "asyncio", "uvloop"]),
               help="The event loop; auto takes uvloop where it is installed.")  # fmt: skip
-@click.option("--quiet", is_flag=True, help="Tell only of errors.")
+@click.option("--wait-for-database", "wait_limit", default="0", callback=duration_of, metavar="TIME",
+              help="Wait so long at the start for a database that is away. Else it exits with 75 at once.")  # fmt: skip
+@click.option("-v", "--verbose", is_flag=True, help="Log also at DEBUG, and what handlers report to their context.")
+@click.option("--quiet", is_flag=True, help="Log only warnings and errors, not each start and end of a task.")
+@click.option("--verbosity", type=click.Choice([*_LEVELS]), hidden=True, help="For workers that a worker starts.")
 @click.option("--with-parent", is_flag=True, hidden=True, help="Stop when standard input is closed.")
 @targeted
-def worker(target: Target, *, queues: Sequence[str], processes: int, with_parent: bool, **how: Any) -> None:
-    """Run the app's tasks until told to stop.
+def worker(
+    target: Target, *, queues: Sequence[str], processes: int, with_parent: bool, verbose: bool, quiet: bool, **how: Any
+) -> None:
+    """Run the app's tasks until stopped.
 
     The first SIGTERM or Ctrl-C takes nothing new and waits for what runs, the second cancels that and hands it back,
     the third exits at once. Exits with 3 if tasks were handed back; they keep their place and their attempt.
+
+    The log on stderr has each start and end of a task, and the traceback of each attempt that fails. An app that has
+    configured logging itself keeps its handlers; -v and --quiet then only choose the level.
 
     \b
     aiotaskstore worker --app myproject.tasks:store
     aiotaskstore worker -q emails:20,default --processes 4
     aiotaskstore worker --drain                      for cron jobs and tests
+    aiotaskstore worker --wait-for-database 30       where both are started together
     """  # noqa: D301
+    if verbose and quiet:
+        raise click.UsageError("-v and --quiet are opposites: give one of them.")
+    how["verbosity"] = how["verbosity"] or ("debug" if verbose else "warnings" if quiet else "runs")
     plan = Plan(queues=_parse_queues(queues), **how)
-    _log_to_stderr(quiet=plan.quiet)
     store = target.app_store()
-    if not plan.quiet and not with_parent:
-        _tell_plan(target, store, plan, processes)
+    check_pool(store)
+    store.dispatcher(**plan.options)  # what is wrong with the options is said before anything opens
+    _log_to_stderr(plan.verbosity)
+    if plan.verbosity in {"runs", "debug"} and not with_parent:
+        _say_plan(target, store, plan, processes)
     if processes > 1:
         code = _run_many(target, store, plan, processes)
     else:
-        code = _in_loop(plan.loop, _run_one(store, plan, with_parent=with_parent))
+        code = _in_loop(plan.loop, _run_one(target, store, plan, with_parent=with_parent))
     if code:
         raise SystemExit(code)
 
@@ -108,19 +129,22 @@ def worker(target: Target, *, queues: Sequence[str], processes: int, with_parent
 # ── one process ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def _run_one(store: TaskStore, plan: Plan, *, with_parent: bool) -> ExitCode:
+async def _run_one(target: Target, store: TaskStore, plan: Plan, *, with_parent: bool) -> ExitCode:
     returned = 0
 
-    def hear_return(event: TaskRetried) -> None:
+    def count_return(event: TaskRetried) -> None:
         nonlocal returned
         returned += event.reason == "shutdown"
 
-    store.on(TaskRetried, hear_return)
+    store.on(TaskRetried, count_return)
     gc.collect()
     gc.freeze()  # what is loaded by now stays: not to walk it again and again saves a busy worker an eighth of its time
     if with_parent:
         _end_with_parent()
-    drained = await (_drain(store, plan) if plan.drains else store.run(**plan.options))
+    if not await open_in_time(store, plan.wait_limit, target.console.say):
+        return ExitCode.DONE
+    async with store:
+        drained = await (_drain(store, plan) if plan.drains else store.run(**plan.options))
     if returned or not drained:
         _log.warning("the grace was over: handed back %s", counted(returned, "task"))
         return ExitCode.HANDED_BACK
@@ -128,56 +152,23 @@ async def _run_one(store: TaskStore, plan: Plan, *, with_parent: bool) -> ExitCo
 
 
 async def _drain(store: TaskStore, plan: Plan) -> bool:
-    """Run until nothing is due, or until a signal; tasks handed back are heard of by others."""
+    """Run until nothing is due, or until a signal; true if nothing was cancelled for it."""
     async with store:
         dispatcher = store.dispatcher(**plan.options)
-        stop = _Stop(asyncio.current_task(), dispatcher)
-        with stop:
+
+        def cancel() -> None:
+            dispatcher.begin_stop()
+            dispatcher.cancel_runs()
+
+        with escalating_signals(dispatcher.begin_stop, cancel) as received:
             ran = await dispatcher.run_once()
+        if not received:
             _log.info("ran %s; nothing is due any more", counted(ran, "task"))
-    return True
-
-
-class _Stop:
-    """Ends a draining dispatcher: the first signal waits for what runs, the second cancels it, the third exits."""
-
-    def __init__(self, task: asyncio.Task[Any] | None, dispatcher: Dispatcher) -> None:
-        assert task is not None  # noqa: S101 - we are in one
-        self._task, self._dispatcher, self._signals = task, dispatcher, 0
-        self._loop = asyncio.get_running_loop()
-        self._again: asyncio.TimerHandle | None = None
-
-    def __enter__(self) -> None:
-        for number in _SIGNALS:
-            self._loop.add_signal_handler(number, self._hear)
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> bool:
-        for number in _SIGNALS:
-            self._loop.remove_signal_handler(number)
-        if self._again is not None:
-            self._again.cancel()
-        if kind is asyncio.CancelledError and self._signals:
-            self._task.uncancel()
-            return True
-        return False
-
-    def _hear(self) -> None:
-        self._signals += 1
-        if self._signals == 1:
-            self._task.cancel()
-        elif self._signals == 2:  # noqa: PLR2004 - see the docstring
-            self._cancel_runs()
-        else:
-            os._exit(ExitCode.FAILED)
-
-    def _cancel_runs(self) -> None:
-        """Cancel them until it is over: the first signal may still be on its way into the dispatcher."""
-        self._dispatcher.cancel_runs()
-        self._again = self._loop.call_later(_AGAIN, self._cancel_runs)
+    return dispatcher.drained
 
 
 def _end_with_parent() -> None:
-    """Take the end of standard input for a SIGTERM: whoever started us is gone, perhaps killed."""
+    """Treat the end of standard input as a SIGTERM: the process that started this one has ended."""
     loop, stdin = asyncio.get_running_loop(), sys.stdin.fileno()
 
     def read() -> None:
@@ -192,18 +183,20 @@ def _end_with_parent() -> None:
 
 
 def _run_many(target: Target, store: TaskStore, plan: Plan, processes: int) -> ExitCode:
-    async def look(store: TaskStore) -> None:
-        store.dispatcher(**plan.options)
+    async def look() -> bool:
+        """Open once here, so that errors are reported once and one process creates the tables."""
+        opened = await open_in_time(store, plan.wait_limit, target.console.say)
+        await store.close()
+        return opened
 
-    run_with(store, look)  # what cannot work says so here, once; and the tables are made by one process
+    if not asyncio.run(look()):
+        return ExitCode.DONE
     arguments = [*_whose(target), *plan.arguments]
 
     async def supervise() -> ExitCode:
         supervisor = Supervisor(arguments, processes, target.console.say, drains=plan.drains)
-        loop = asyncio.get_running_loop()
-        for number in _SIGNALS:
-            loop.add_signal_handler(number, supervisor.stop)
-        return await supervisor.run()
+        with escalating_signals(supervisor.stop, supervisor.stop, supervisor.stop):
+            return await supervisor.run()
 
     return asyncio.run(supervise())
 
@@ -217,16 +210,30 @@ def _whose(target: Target) -> list[str]:
 
 
 def _parse_queues(texts: Sequence[str]) -> list[Queue] | None:
-    """Read `emails:20,default`; a name may hold a colon, so only a number after the last one counts as slots."""
+    """Read `emails:20,default`."""
     names = [name.strip() for text in texts for name in text.split(",") if name.strip()]
     if texts and not names:
         raise click.UsageError("-q names no queue. Write -q emails:20,default.")
-    return [_parse_queue(name) for name in names] or None
+    queues = [_parse_queue(name) for name in names]
+    for name, count in Counter(queue.name for queue in queues).items():
+        if count > 1:
+            raise click.UsageError(f"-q names the queue {name} twice. Name each once, with its slots.")
+    return queues or None
 
 
 def _parse_queue(text: str) -> Queue:
+    """Read a name, or a name and its slots after the last colon."""
     name, colon, slots = text.rpartition(":")
-    return Queue(name, int(slots)) if colon and slots.isdecimal() else Queue(text)
+    if not colon:
+        return Queue(text)
+    if not name:
+        raise click.UsageError(f"-q {text} names no queue. Write -q emails:20,default.")
+    if not (slots.isdecimal() and int(slots) > 0):
+        raise click.UsageError(
+            f'-q {text} must end with the slots of the queue, a whole number of at least 1, and "{slots}" is none. '
+            f"Write -q {name}:20; a name that holds a colon needs its slots too."
+        )
+    return Queue(name, int(slots))
 
 
 def _written(queue: Queue) -> str:
@@ -251,15 +258,23 @@ def _loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop] | None:
     return factory
 
 
-def _log_to_stderr(*, quiet: bool) -> None:
-    """Log as the app chose; where it chose nothing, to stderr."""
-    level = logging.ERROR if quiet else logging.INFO
-    logging.basicConfig(level=level, format="%(asctime)s %(process)d %(levelname)-7s %(message)s")
-    logging.getLogger("aiotaskstore.task").setLevel(logging.WARNING)
-    logging.getLogger("asyncpg").setLevel(logging.CRITICAL)  # a database that is away is told by us, in one line
+def _log_to_stderr(verbosity: str) -> None:
+    """Log to stderr. An app that configured logging keeps its handlers, and without an option its levels."""
+    level, ours = _LEVELS[verbosity], logging.getLogger("aiotaskstore")
+    if not logging.getLogger().handlers:
+        logging.basicConfig(level=level, format="%(asctime)s %(process)d %(levelname)-7s %(message)s")
+        ours.setLevel(level)
+    elif verbosity != "runs":
+        ours.setLevel(level)
+    if verbosity != "debug":
+        logging.getLogger("aiotaskstore.task").setLevel(logging.WARNING)
+    for name in _CHATTY:
+        logger = logging.getLogger(name)
+        logger.setLevel(logger.level or max(level, logging.INFO))
+    logging.getLogger("asyncpg").setLevel(logging.CRITICAL)  # a database that is away is reported by us, in one line
 
 
-def _tell_plan(target: Target, store: TaskStore, plan: Plan, processes: int) -> None:
+def _say_plan(target: Target, store: TaskStore, plan: Plan, processes: int) -> None:
     queues = ", ".join(map(_written, plan.queues)) if plan.queues else "every one that has work"
     aliases = ", ".join(one.alias for one in store.handlers)
     say = target.console.say

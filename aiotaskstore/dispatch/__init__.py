@@ -1,1 +1,1 @@
-"""What works: one dispatcher claims tasks and runs their handlers."""
+"""The dispatcher: it claims tasks, runs their handlers and records the outcomes."""

@@ -1,131 +1,132 @@
-"""Free slots → claim → runs. One statement in flight, for every queue that may have work."""
+"""Claims tasks for free slots and begins their runs, with one claim statement at a time for all queues."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
 
-from aiotaskstore.dispatch.upkeep import Backoff
+from aiotaskstore.dispatch.claim_sender import ClaimSender
+from aiotaskstore.dispatch.dispatcher_settings import DispatcherSettings
+from aiotaskstore.dispatch.in_flight import InFlight
+from aiotaskstore.dispatch.loop_backoff import LoopBackoff
+from aiotaskstore.dispatch.wakeup import Wakeup
 from aiotaskstore.errors import TaskStoreError
-from aiotaskstore.storage.steps import Unit
+from aiotaskstore.mechanics.hint import ANY_QUEUE
 from aiotaskstore.storage.tasks import MOST_ROWS
 from aiotaskstore.task import Claim
 
-if TYPE_CHECKING:
-    from aiotaskstore.dispatch.shift import Shift
-
 
 class Claimer:
-    """Knows which queues may have more than it has taken, and takes what there are slots for."""
+    """Knows which queues may have work, and claims as many tasks as there are free slots.
 
-    def __init__(self, shift: Shift) -> None:
-        self._shift = shift
-        self._named = shift.settings.queues
-        self._known: set[str] = set(self._named or shift.declared_queues)
-        self._fertile: set[str] = set(self._known)
-        """Queues that may hold tasks we have not claimed."""
+    `may_claim` returns true while the lease is fresh and the recorder's backlog is not too long.
+    """
+
+    def __init__(
+        self,
+        settings: DispatcherSettings,
+        claim_sender: ClaimSender,
+        in_flight: InFlight,
+        wakeup: Wakeup,
+        *,
+        backoff: LoopBackoff,
+        may_claim: Callable[[], bool],
+        stopping: Callable[[], bool],
+    ) -> None:
+        self._named, self._fails_missing = settings.queues, settings.on_missing == "fail"
+        self._claim_sender, self._in_flight, self._wakeup = claim_sender, in_flight, wakeup
+        self._backoff, self._may_claim, self._stopping = backoff, may_claim, stopping
+        self._queues_with_work: set[str] = set()
+        """Queues that may have pending tasks. A queue is removed when a claim finds fewer tasks in it than wanted."""
+        in_flight.slots.freed = self._slot_freed
 
     async def run(self) -> None:
-        """Claim whatever there is as soon as there are slots, then sleep until something changes; for ever."""
-        backoff = Backoff("claimer", self._shift.hooks)
-        while True:
+        """Until the stop, claim tasks while there are free slots and pending tasks, and sleep otherwise."""
+        while not self._stopping():
             try:
                 await self._claim_or_sleep()
             except TaskStoreError as error:
-                self._shift.wakeup.hint(frozenset())
-                await backoff.wait(error)
+                self._wakeup.receive(ANY_QUEUE)
+                if not self._stopping():
+                    await self._backoff.wait(error)
             else:
-                backoff.reset()
+                self._backoff.reset()
 
     async def claim_once(self, most: int | None = None) -> int:
-        """Claim tasks for the slots that are free; gives how many.
+        """Claim tasks for the free slots; return how many tasks were claimed.
 
-        With `most`, at most so many of one queue; `exhausted` tells whether there may be more elsewhere.
+        With `most`, claim at most so many tasks, and of one queue only; other queues may then still have tasks.
         """
-        shift, every_queue = self._shift, self._listen_to_hints()
-        discover = every_queue and self._named is None
-        wants = self._wants(most or MOST_ROWS)[: 1 if most else None]
-        if not (wants or discover):
+        any_queue = self._take_hints()
+        discovers = any_queue and self._named is None
+        if not (discovers or self.has_room):
             return 0
-        unknown: list[str] = []
-
-        def claim() -> Unit[list[Claim]]:
-            asked = list(wants)
-            unknown.clear()
-            if every_queue and shift.settings.on_missing == "fail":
-                pending = yield from shift.storage.tasks.pending_aliases()
-                shift.foreign_aliases |= set(pending) - set(shift.aliases)
-            if discover:
-                queues = yield from shift.storage.tasks.pending_queues()
-                unknown.extend(queue for queue in queues if queue not in self._known)
-                asked += [(queue, min(MOST_ROWS, shift.slots.free(queue))) for queue in unknown if not most]
-            if not asked:
-                return []
-            return (yield from shift.storage.tasks.claim(shift.dispatcher_id, asked, shift.aliases))
-
-        claims = await shift.claim(claim)
-        self._known.update(unknown)
-        self._fertile.update(unknown)
-        self._begin(claims, wants)
+        if any_queue and self._fails_missing:
+            await self._claim_sender.find_missing_handlers()
+        if discovers:
+            self._queues_with_work.update(await self._claim_sender.pending_queues())
+        self._queues_with_work -= await self._claim_sender.paused_queues()  # a hint brings back one that is resumed
+        wanted = self._wanted(most or MOST_ROWS)[: 1 if most else None]
+        if not wanted or self._stopping():  # no await may follow until the claim is sent: a stop waits for its reply
+            return 0
+        claims = await self._claim_sender.claim(wanted)
+        self._begin(claims, wanted)
         return len(claims)
 
     @property
     def exhausted(self) -> bool:
-        """Whether every queue we know was found empty since the last hint."""
-        return not self._fertile
+        """Whether every queue was found empty after the last hint."""
+        return not self._queues_with_work
 
     @property
     def has_room(self) -> bool:
         """Whether a queue that may have tasks has a free slot."""
-        return bool(self._wants(1))
-
-    def may_hold(self, queue: str) -> bool:
-        """Tell whether a queue may hold tasks that wait for one of our slots."""
-        return queue in self._fertile
+        return bool(self._wanted(1))
 
     async def _claim_or_sleep(self) -> None:
-        shift, wakeup = self._shift, self._shift.wakeup
-        if not shift.may_claim:
-            await wakeup.change()  # a heartbeat's answer, or room in the recorder's backlog
+        wakeup = self._wakeup
+        wakeup.poll_if_due()
+        if not self._may_claim():
+            await wakeup.change()  # until a heartbeat gets a reply, or the recorder's backlog is shorter
         elif await self.claim_once():
             wakeup.worked()
-            await wakeup.wake()
+            await wakeup.remove_idle_mark()
         elif wakeup.hinted:
             return
-        elif self._fertile:
-            await wakeup.change()  # a slot
-        elif await wakeup.fall_asleep():
-            wakeup.hint(frozenset())  # the last look, now that everybody can see that we sleep
+        elif self._queues_with_work:
+            await wakeup.change()  # until a slot is free, or until it is time to look at the other queues
+        elif await wakeup.wait_for_expected_work():
+            return
+        elif await wakeup.set_idle_mark():
+            wakeup.receive(ANY_QUEUE)  # a last look: from now on, a process that enqueues sees that we are idle
         else:
             await wakeup.sleep()
 
-    def _listen_to_hints(self) -> bool:
-        """Take hints in; true if any queue may have work, also one that we do not know."""
-        every_queue, queues = self._shift.wakeup.take()
-        if every_queue:
-            self._fertile |= self._known
+    def _take_hints(self) -> bool:
+        """Add the hinted queues; true if any queue may have work, also a queue whose name is not known here."""
+        hint = self._wakeup.take()
         if self._named is None:
-            self._known |= queues
-        self._fertile |= queues & self._known
-        return every_queue
+            self._queues_with_work |= hint.queues
+        else:
+            self._queues_with_work |= set(self._named) if hint.any_queue else hint.queues & self._named.keys()
+        return hint.any_queue
 
-    def _wants(self, most: int) -> list[tuple[str, int]]:
-        wants = []
-        for queue in sorted(self._fertile):
-            room = min(self._shift.slots.free(queue), most)
-            if room > 0:
-                wants.append((queue, room))
-        return wants
+    def _wanted(self, most: int) -> list[tuple[str, int]]:
+        """Return the queues that may have work and have free slots, each with the number of tasks to claim."""
+        free = self._in_flight.slots.free
+        rooms = [(queue, min(free(queue), most)) for queue in sorted(self._queues_with_work)]
+        return [(queue, room) for queue, room in rooms if room > 0]
 
-    def _begin(self, claims: Sequence[Claim], wants: Sequence[tuple[str, int]]) -> None:
-        self._shift.begin(sorted(claims, key=_order))
+    def _begin(self, claims: Sequence[Claim], wanted: Sequence[tuple[str, int]]) -> None:
+        self._in_flight.begin(sorted(claims, key=_order))
         came = Counter(claim.queue for claim in claims)
-        wakeup = self._shift.wakeup
-        for queue, asked in wants:
-            hinted = wakeup.every_queue or queue in wakeup.queues
-            if came[queue] < asked and not hinted:
-                self._fertile.discard(queue)
+        for queue, room in wanted:
+            if came[queue] < room and not self._wakeup.hinted.names(queue):
+                self._queues_with_work.discard(queue)
+
+    def _slot_freed(self, queue: str) -> None:
+        if queue in self._queues_with_work:
+            self._wakeup.wake()
 
 
 def _order(claim: Claim) -> tuple[int, object, object]:

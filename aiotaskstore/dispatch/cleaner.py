@@ -1,27 +1,22 @@
-"""Finished tasks past their retention are deleted."""
+"""Deletes finished tasks past their retention."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from aiotaskstore.storage.storage import Storage
 from aiotaskstore.storage.tasks import MOST_ROWS
-
-if TYPE_CHECKING:
-    from aiotaskstore.dispatch.shift import Shift
 
 
 class Cleaner:
     """Deletes in batches, so that no statement holds locks for long."""
 
-    def __init__(self, shift: Shift) -> None:
-        self._shift = shift
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
 
     async def clean_once(self) -> int:
-        """Delete everything past its retention; gives how many tasks."""
-        shift = self._shift
+        """Delete every task past its retention; return how many tasks."""
         total = 0
         while True:
-            removed = await shift.database.write(lambda: shift.storage.tasks.clean(MOST_ROWS))
+            removed = await self._storage.database.write(lambda: self._storage.tasks.clean(MOST_ROWS))
             total += removed
             if removed < MOST_ROWS:
                 return total

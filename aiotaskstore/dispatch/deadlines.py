@@ -1,6 +1,7 @@
-"""When runs must have ended: one timer for all of them.
+"""The deadlines of runs, watched by one timer.
 
-A timer a run cost a busy worker 3 of 20 µs a task, and until its time came it kept the context of the ended run.
+One timer for each run cost a busy worker 3 of 20 µs for each task, and kept the context of an ended run until the
+timer fired.
 """
 
 from __future__ import annotations
@@ -12,27 +13,27 @@ from math import inf
 from typing import Protocol
 
 
-class Timed(Protocol):
-    """A run, as far as its time goes."""
+class RunWithDeadline(Protocol):
+    """A run that may have a deadline."""
 
     deadline: float
-    """On the loop's clock; `inf` for none."""
+    """On the event loop's clock; `inf` for no deadline."""
 
     def overrun(self) -> None:
-        """Hear that the deadline has passed."""
+        """Stop the run, since its deadline has passed."""
 
 
 class Deadlines:
-    """Tells runs that their time is over. One that ends before is simply not there when the timer looks."""
+    """Stops runs whose deadline has passed. Runs that have ended are not in `runs` any more when the timer fires."""
 
-    def __init__(self, runs: Callable[[], Collection[Timed]]) -> None:
+    def __init__(self, runs: Callable[[], Collection[RunWithDeadline]]) -> None:
         self._runs = runs
         self._loop = asyncio.get_running_loop()
         self._next = inf
         self._timer: asyncio.TimerHandle | None = None
 
-    def arm(self, run: Timed, seconds: float) -> None:
-        """Give a run so many seconds from now."""
+    def arm(self, run: RunWithDeadline, seconds: float) -> None:
+        """Set the deadline of a run to so many seconds from now."""
         run.deadline = self._loop.time() + seconds
         if run.deadline < self._next:
             self._look_at(run.deadline)

@@ -5,152 +5,209 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 from uuid import UUID
 
-from aiotaskstore.dispatch.settings import DispatcherSettings
-from aiotaskstore.dispatch.shift import Shift, Surroundings
-from aiotaskstore.duration import Duration, seconds
-from aiotaskstore.errors import ConfigurationError
-from aiotaskstore.events import DispatcherStopped
+from aiotaskstore.dispatch.dependencies import DispatcherDependencies
+from aiotaskstore.dispatch.dispatcher_settings import DispatcherSettings
+from aiotaskstore.dispatch.instance import DispatcherInstance
+from aiotaskstore.errors import ConfigurationError, TaskStoreError
+from aiotaskstore.mechanics.duration import Duration, seconds
 from aiotaskstore.queue import check_count
 
 
 class Dispatcher:
     """Runs the tasks of one store in this process. Make one with `store.dispatcher(…)`.
 
-    It may be started and stopped again, from any task; each start has an identity of its own.
+    A dispatcher may be started and stopped again, from any task; each start has an identity of its own. If one of its
+    loops ends by an error, which must not happen, the dispatcher returns its running tasks to the queue and stops. The
+    error is logged, the body of its `async with` is cancelled, and the next call, or the end of the `async with`,
+    raises a `TaskStoreError`.
     """
 
-    def __init__(self, settings: DispatcherSettings, surroundings: Callable[[], Surroundings]) -> None:
+    def __init__(self, settings: DispatcherSettings, dependencies: Callable[[], DispatcherDependencies]) -> None:
         self.settings = settings
-        self._surroundings = surroundings
-        self._shift: Shift | None = None
-        self._closing: Shift | None = None
-        self._changing = asyncio.Lock()
+        self._dependencies = dependencies
+        self._instance: DispatcherInstance | None = None
+        self._failed: DispatcherInstance | None = None
+        self._running: set[Any] = set()
+        self._body: asyncio.Task[Any] | None = None
+        self._cancelled_before = 0
+        self._woken = False
+        self.drained: bool = True
+        """Whether every run ended by itself, within the grace, at the last stop."""
 
     def __repr__(self) -> str:
         return f"<Dispatcher {self.settings.name} {'running' if self.running else 'stopped'}>"
 
     async def __aenter__(self) -> Self:
         await self.start()
+        body = asyncio.current_task()
+        self._body, self._woken = body, False
+        self._cancelled_before = body.cancelling() if body is not None else 0
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self.stop()
+        body, self._body = self._body, None
+        ours = False
+        if self._woken and body is not None and body is asyncio.current_task():
+            left = body.uncancel()  # also if the body has caught the cancellation
+            ours = kind is asyncio.CancelledError and left <= self._cancelled_before
+        try:
+            await self.stop()
+        except TaskStoreError:
+            if error is None or ours:
+                raise
 
     @property
     def running(self) -> bool:
-        """Whether it is claiming and running tasks."""
-        return self._shift is not None
+        """Whether the dispatcher is claiming and running tasks."""
+        instance = self._instance
+        return instance is not None and instance.life.working and not instance.affinity.gone
 
     @property
     def id(self) -> UUID | None:
-        """The identity of the present start; `None` while stopped."""
-        return self._shift.dispatcher_id if self._shift else None
+        """The identity of the current start; `None` while the dispatcher is stopped."""
+        return self._instance.id if self._instance else None
 
     @property
     def active(self) -> int:
         """How many tasks are running now."""
-        return len(self._shift.runs) if self._shift else 0
+        return len(self._instance.in_flight.runs) if self._instance else 0
 
     async def start(self) -> None:
-        """Begin to claim and run; while running, a no-op.
+        """Begin to claim and run tasks. If the dispatcher is running already, do nothing.
+
+        If `stop` is called during the start, the start is given up, and this returns with nothing running.
 
         Raises `ConfigurationError` without a registered task, `DatabaseUnavailableError` without a database.
         """
-        async with self._changing:
-            if self._shift is not None:
-                self._shift.check()
-                return
-            shift = await self._open()
-            try:
-                await shift.work()
-            except BaseException:
-                await shift.close(0)
-                raise
-            self._shift = shift
+        if await self._unoccupied():
+            await self._make().life.start()
 
     async def stop(self, grace: Duration | None = None) -> bool:
-        """Claim nothing more and wait `grace` for what runs; what outlasts it is cancelled and given back.
+        """Claim nothing more, and let the runs end within `grace`; then cancel those left and return them to the queue.
 
-        A task that is given back keeps its place and its attempt. True if everything ended by itself; while
-        stopped, a no-op.
+        A task that is returned keeps its place and its attempt. Returns true if every run ended by itself. If the
+        dispatcher is stopped already, this does nothing. The stop goes on if its caller is cancelled. A second `stop`
+        waits for the same stop; of two graces, the one that ends first counts. Raises `ConfigurationError` inside the
+        caller's own `store.transaction()` on SQLite, since the stop would wait for that transaction.
         """
+        here = self._here()
+        if here is not None:
+            here.refuse_own_lock("Stop the dispatcher after the block.")
+        instance = self.begin_stop(grace)
+        if instance is None:
+            self._raise_failure()
+            return True
+        try:
+            return await instance.life.stopped()
+        finally:
+            if instance.life.over.is_set():
+                self._failed = None
+
+    def begin_stop(self, grace: Duration | None = None) -> DispatcherInstance | None:
+        """Begin to stop, and return at once: the instance that is stopping, or `None` if nothing runs."""
         limit = self.settings.grace if grace is None else seconds(grace, "grace")
-        if self._shift is not None:
-            self._shift.stop_claiming()
-        async with self._changing:
-            shift, self._shift = self._shift, None
-            if shift is None:
-                return True
-            drained = await self._close(shift, limit)
-            shift.hooks.emit(DispatcherStopped(shift.dispatcher_id, self.settings.name, drained))
-            return drained
+        instance = self._here()
+        if instance is not None:
+            instance.stop(limit)
+        return instance
+
+    async def ended(self) -> bool:
+        """Wait until the dispatcher has stopped; true if every run ended by itself. Raises a failed loop's error."""
+        instance = self._here()
+        if instance is not None:
+            await instance.life.over.wait()
+        self._raise_failure()
+        return self.drained
 
     def cancel_runs(self) -> None:
-        """Cancel what runs now and give it back, also while `stop` waits for the grace to end."""
-        if self._shift is not None:
-            self._shift.cancel_runs()
-        elif self._closing is not None:
-            self._closing.cancel_runs()
+        """Cancel all runs and return their tasks to the queue, also while `stop` waits for the grace to end."""
+        if self._instance is not None:
+            self._instance.cancel_runs()
 
     async def run_once(self, *, limit: int | None = None) -> int:
-        """Promote and rescue what is due for it, then run until nothing is due; gives how many ran.
+        """Promote scheduled tasks, rescue, and run tasks until none is due; return how many tasks ran.
 
-        `limit` is the most to run. Raises `ConfigurationError` while the dispatcher is running.
+        `limit` is the most tasks to run. A stop ends the pass early. Raises `ConfigurationError` while the dispatcher
+        is running.
         """
         most = None if limit is None else check_count(limit, "limit")
-        async with self._changing:
-            if self._shift is not None:
-                raise ConfigurationError("run_once() is for a stopped dispatcher; this one is running.")
-            shift = await self._open()
-            try:
-                return await self._drain(shift, most)
-            finally:
-                await self._close(shift, self.settings.grace)
+        if not await self._unoccupied():
+            raise ConfigurationError("run_once() is for a stopped dispatcher; this one is running.")
+        instance = self._make()
+        run_once = instance.prepare_run_once(most)
+        await instance.life.start()
+        try:
+            await instance.life.over.wait()
+        except asyncio.CancelledError:
+            instance.stop(self.settings.grace)
+            await instance.life.over.wait()
+            raise
+        self._raise_failure()
+        return run_once.ran()
 
-    async def _open(self) -> Shift:
-        given = self._surroundings()
-        if not len(given.registry):
+    def _here(self) -> DispatcherInstance | None:
+        """Return the started instance, if any. Raises `ConfigurationError` if it belongs to another event loop.
+
+        An instance is discarded if its event loop is closed, or if it was started before this process was forked.
+        """
+        if self._failed is not None and self._failed.affinity.gone:
+            self._failed = None
+        instance = self._instance
+        if instance is not None and instance.affinity.gone:
+            self._instance = self._body = instance = None
+        if instance is not None:
+            instance.affinity.check()
+        return instance
+
+    async def _unoccupied(self) -> bool:
+        """Wait until no start, stop or `run_once` is under way; false if the dispatcher is running.
+
+        Raises the error of a loop that failed.
+        """
+        self._here()
+        while (instance := self._instance) is not None:
+            if instance.life.working and instance.run_once is None:
+                return False
+            if instance.in_flight.runs_current_task():
+                raise ConfigurationError(
+                    "This is called by a task that the dispatcher itself runs and waits for, so it would wait for its "
+                    "own end. Call it outside, or use another dispatcher."
+                )
+            ends = instance.run_once is not None or instance.life.stopping
+            await (instance.life.over if ends else instance.life.start_done).wait()
+        self._raise_failure()
+        return True
+
+    def _make(self) -> DispatcherInstance:
+        dependencies = self._dependencies()
+        if not len(dependencies.registry):
             raise ConfigurationError(
                 "No task is registered, so there is nothing to run. Import the modules that declare tasks, or "
                 "store.include(router)."
             )
-        shift = Shift(self.settings, given)
-        await shift.open()
-        return shift
+        self._instance = DispatcherInstance(self.settings, dependencies, failed=self._wake, over=self._over)
+        self._running = dependencies.running
+        self._running.add(self)
+        return self._instance
 
-    async def _close(self, shift: Shift, grace: float) -> bool:
-        self._closing = shift
-        try:
-            return await shift.close(grace)
-        finally:
-            self._closing = None
+    def _wake(self) -> None:
+        """Cancel the body of our `async with`: the dispatcher has failed, and runs nothing any more."""
+        if self._body is not None and not self._body.done():
+            self._woken = True
+            self._body.cancel()
 
-    async def _claim(self, shift: Shift, most: int | None) -> int:
-        """Claim from whatever queue has something."""
-        while True:
-            claimed = await shift.claimer.claim_once(most)
-            if claimed or shift.claimer.exhausted or not shift.claimer.has_room:
-                return claimed
+    def _over(self, instance: DispatcherInstance) -> None:
+        self._instance = None
+        self.drained = instance.life.drained
+        self._failed = instance if instance.life.failure else None
+        self._running.discard(self)
 
-    async def _drain(self, shift: Shift, most: int | None) -> int:
-        for _ in range(2):  # the healer calls nobody dead before two answered signs of life
-            shift.pulse.answered(await shift.pulse.beat_once(shift.storage))
-        await shift.healer.heal_once()
-        ran = 0
-        while most is None or ran < most:
-            await shift.promoter.promote_once()
-            shift.wakeup.hint(frozenset())
-            claimed = await self._claim(shift, None if most is None else most - ran)
-            ran += claimed
-            if claimed:
-                continue
-            if not shift.claims():
-                break
-            await shift.quiet()
-        await shift.quiet()
-        return ran
+    def _raise_failure(self) -> None:
+        failed, self._failed = self._failed, None
+        if failed is not None:
+            failed.life.tasks.check()

@@ -1,51 +1,55 @@
-"""Scheduled tasks whose time has come become pending."""
+"""Promotes: makes scheduled tasks pending when they are due, or waiting for their serialization keys."""
 
 from __future__ import annotations
 
-import asyncio
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
-from aiotaskstore.dispatch.upkeep import jittered
+from aiotaskstore.dispatch.dependencies import KeyGrants
+from aiotaskstore.dispatch.loops import jittered
+from aiotaskstore.mechanics.hint import Hint
+from aiotaskstore.mechanics.timed_event import TimedEvent
+from aiotaskstore.storage.storage import Storage
 from aiotaskstore.storage.tasks import MOST_ROWS
 
-if TYPE_CHECKING:
-    from aiotaskstore.dispatch.shift import Shift
-
 _BARELY = 0.002
-"""Seconds added to a wait for the next due instant, so that it is due when we look."""
+"""Seconds added to a wait for the next due task, so that the task is due by the database's clock when we look."""
 
 
 class Promoter:
-    """Sleeps until the next task is due; the poll is the backstop."""
+    """Sleeps until the next task is due, at most until the next poll. Hints at the queues of promoted tasks."""
 
-    def __init__(self, shift: Shift) -> None:
-        self._shift = shift
-        self._nudged = asyncio.Event()
+    def __init__(
+        self, storage: Storage, poll_interval: float, notify: Callable[[Hint], None], key_grants: KeyGrants
+    ) -> None:
+        self._storage, self._poll_interval, self._notify = storage, poll_interval, notify
+        self._key_grants = key_grants
+        self._scheduled = TimedEvent()
 
-    def nudge(self) -> None:
-        """Hear that a task was scheduled, perhaps sooner than all others."""
-        self._nudged.set()
+    def receive(self, hint: Hint) -> None:
+        """Wake if a task was scheduled."""
+        if hint.scheduled:
+            self.look()
+
+    def look(self) -> None:
+        """Wake, and ask the database again when the next task is due: a new one may be the first."""
+        self._scheduled.set()
 
     async def promote_once(self) -> int:
-        """Promote everything that is due; gives how many."""
-        shift = self._shift
+        """Promote every due task; return how many tasks."""
         promoted = 0
         while True:
-            queues = await shift.database.write(lambda: shift.storage.tasks.promote(MOST_ROWS))
-            promoted += len(queues)
+            tasks = await self._storage.database.write(lambda: self._storage.tasks.promote(MOST_ROWS))
+            promoted += len(tasks)
+            queues = frozenset(task.queue for task in tasks if task.waits_for is None)
             if queues:
-                await shift.found(frozenset(queues))
-            if len(queues) < MOST_ROWS:
+                self._notify(Hint(queues))
+            self._key_grants.grant_soon({task.waits_for for task in tasks if task.waits_for is not None})
+            if len(tasks) < MOST_ROWS:
                 return promoted
 
     async def rest(self) -> None:
-        """Wait until the next task is due, one is scheduled, or the poll."""
-        self._nudged.clear()
-        shift = self._shift
-        due = await shift.database.read(shift.storage.tasks.next_due)
-        poll = jittered(shift.settings.poll_interval)
-        try:
-            async with asyncio.timeout(poll if due is None else min(poll, due + _BARELY)):
-                await self._nudged.wait()
-        except TimeoutError:
-            return
+        """Wait until the next task is due, a task is scheduled, or it is time to poll."""
+        self._scheduled.clear()
+        due = await self._storage.database.read(self._storage.tasks.next_due)
+        poll = jittered(self._poll_interval)
+        await self._scheduled.wait(poll if due is None else min(poll, due + _BARELY))

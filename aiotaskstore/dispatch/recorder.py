@@ -1,229 +1,152 @@
-"""Writes what runs tell and how they end, in batches; what a run told goes before its outcome."""
+"""Batches the reports and outcomes of runs. The reports of a run are written before its outcome."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine, Sequence
-from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
-from aiotaskstore.batching import Batcher
-from aiotaskstore.dispatch.run import Run, StopReason
-from aiotaskstore.dispatch.upkeep import Backoff
-from aiotaskstore.errors import DatabaseUnavailableError, TaskStoreError
-from aiotaskstore.events import AttemptFailed, ClaimLost, TaskFinished, TaskRetried
-from aiotaskstore.outcome import Cancelled, Failed, Lost, Outcome, Released, Retrying, Snoozed, Succeeded
-from aiotaskstore.storage.steps import Operation, T
-from aiotaskstore.storage.tasks import MOST_ROWS, Note, Recorded
-from aiotaskstore.task import TaskStatus
-
-if TYPE_CHECKING:
-    from aiotaskstore.dispatch.shift import Shift
+from aiotaskstore.dispatch.dependencies import KeyGrants
+from aiotaskstore.dispatch.lease import Lease
+from aiotaskstore.dispatch.locked_rows import FIRST_PAUSE, LONGEST_PAUSE, LockedRows
+from aiotaskstore.dispatch.loop_backoff import LoopBackoff
+from aiotaskstore.dispatch.outcome_events import OutcomeEvents
+from aiotaskstore.dispatch.outcome_writer import OutcomeWriter
+from aiotaskstore.dispatch.report_writer import ReportWriter
+from aiotaskstore.dispatch.run import Run
+from aiotaskstore.dispatch.run_report import RunOutcome, RunReport, characters
+from aiotaskstore.mechanics.batching import Batcher
+from aiotaskstore.outcome import Lost, Outcome
+from aiotaskstore.storage.faults import nothing_done
+from aiotaskstore.storage.storage import Storage
+from aiotaskstore.storage.tasks import MOST_ROWS, Note
+from aiotaskstore.task import Claim
 
 MOST_UNWRITTEN = 10_000
-"""Outcomes waiting for the database before claims pause."""
-
-
-class Told(NamedTuple):
-    """A run has something to write before it ends."""
-
-    run: Run
-    progress: tuple[str, float | None] | None
-
-
-class Ended(NamedTuple):
-    """A run has ended."""
-
-    run: Run
-    outcome: Outcome
+"""With more outcomes waiting to be written, nothing is claimed."""
+HEAVIEST = 8_000_000
+"""The most characters of results, errors and details in one batch, unless a single run has more."""
 
 
 class Recorder:
-    """One write in flight; what ends meanwhile goes together in the next."""
+    """Sends one write at a time. Reports and outcomes that arrive meanwhile are the next batch.
 
-    def __init__(self, shift: Shift) -> None:
-        self._shift = shift
-        self._tasks, self._database = shift.storage.tasks, shift.database
-        self._batcher: Batcher[Told | Ended, bool] = Batcher(self._write, most=MOST_ROWS)
-        self._backoff = Backoff("recorder", shift.hooks)
+    A row that another transaction has locked is left out, and written with a later batch.
+
+    `own_lock` returns the connection of the caller's transaction, if that transaction keeps all others from writing.
+    `refused` reports an outcome or a report that the database refuses to store.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        events: OutcomeEvents,
+        lease: Lease,
+        *,
+        backoff: LoopBackoff,
+        key_grants: KeyGrants,
+        own_lock: Callable[[], Any],
+        refused: Callable[[Claim, BaseException], None],
+    ) -> None:
+        self._tasks, self._database, self._events, self._own_lock = storage.tasks, storage.database, events, own_lock
+        self._batcher: Batcher[RunReport | RunOutcome, bool | None] = Batcher(
+            self._write, most=MOST_ROWS, heaviest=HEAVIEST, weigh=characters
+        )
+        self._locked = LockedRows(self._batcher.put)
+        self._reports = ReportWriter(storage, lease, self._locked, backoff=backoff, refused=refused)
+        self._outcomes = OutcomeWriter(storage, events, backoff=backoff, key_grants=key_grants, refused=refused)
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         self.run: Callable[[], Coroutine[Any, Any, None]] = self._batcher.run
-        self.drain: Callable[[], Coroutine[Any, Any, None]] = self._batcher.drain
+        self.close: Callable[[], None] = self._batcher.close
 
     @property
     def backlog(self) -> int:
-        """How many outcomes and tidings are not written yet."""
-        return self._batcher.backlog
+        """The number of outcomes and reports that are not written yet."""
+        return self._batcher.backlog + len(self._locked)
 
     @property
     def unwritten(self) -> list[Run]:
-        """The runs that have something on its way to the database."""
-        return [item.run for item in self._batcher.unanswered]
+        """The runs with a report or an outcome that is not written yet."""
+        return [*(item.run for item in self._batcher.unanswered), *self._locked.runs]
+
+    @property
+    def will_free_keys(self) -> bool:
+        """Whether an outcome that is not written yet may free a serialization key."""
+        return any(run.claim.serialization_key is not None for run in self.unwritten)
+
+    async def drain(self) -> None:
+        """Wait until every outcome and report so far is written."""
+        await self._batcher.drain()
+        while self._locked:
+            await self._locked.pause_over()
+            await self._batcher.drain()
 
     def ended(self, run: Run, outcome: Outcome) -> None:
         """Write an outcome soon."""
-        self._batcher.put(Ended(run, outcome))
+        self._batcher.put(RunOutcome(run, outcome))
 
     async def progress(self, run: Run, text: str, fraction: float | None) -> bool:
-        """Write progress; false if the claim was lost."""
-        return await self._batcher.submit(Told(run, (text, fraction)))
+        """Write progress; false if the claim was lost.
+
+        If a transaction of the handler keeps all others from writing, progress is written in that transaction: a batch
+        would wait for the transaction, and the transaction waits for this call.
+        """
+        own = self._own_lock()
+        if own is None:
+            return await self._progress_once_free(RunReport(run, (text, fraction)))
+        note = Note(run.claim.id, run.claim.fence, (text, fraction), ())
+        return not (await self._database.run_on(own, lambda: self._tasks.report([note]))).lost
+
+    async def reported(self, run: Run) -> bool:
+        """Return once the run's lines of details so far are written; false if the claim was lost."""
+        return await self._progress_once_free(RunReport(run, None))
+
+    def keep(self, run: Run, note: Note) -> None:
+        """Keep lines that are taken from the run already, to be written before its outcome."""
+        self._locked.keep_lines(run, note)
+
+    async def _progress_once_free(self, report: RunReport) -> bool:
+        limit, pause = self._database.deadline, FIRST_PAUSE
+        until = self._loop.time() + limit
+        while (held := await self._batcher.submit(report)) is None:
+            if self._loop.time() >= until:
+                raise nothing_done(
+                    f"Another transaction has kept the row of task {report.run.claim.id} locked for {limit:g} s, "
+                    "so what it reported was not written. Keep such transactions short."
+                )
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+        return held
 
     def detail(self, run: Run) -> None:
-        """Write a run's waiting lines soon; callable from any thread."""
+        """Write the run's new lines of details soon; callable from any thread."""
         if threading.get_ident() == self._thread:
-            self._batcher.put(Told(run, None))
+            self._batcher.put(RunReport(run, None))
         else:
-            self._loop.call_soon_threadsafe(self._batcher.put, Told(run, None))
+            self._loop.call_soon_threadsafe(self._batcher.put, RunReport(run, None))
 
-    async def _write(self, items: list[Told | Ended]) -> Sequence[bool | BaseException]:
-        lost, refusal = await self._write_notes(items)
-        ended = [item for item in items if isinstance(item, Ended)]
-        if ended:
-            await self._write_outcomes([item for item in ended if not isinstance(item.outcome, Lost)])
-            for item in ended:
-                if isinstance(item.outcome, Lost):
-                    self._tell_lost(item)
-        return [refusal or item.run not in lost for item in items]
-
-    async def _write_notes(self, items: Sequence[Told | Ended]) -> tuple[set[Run], TaskStoreError | None]:
-        """Store what runs told; gives the runs that lost their claim, and what the database refused it with.
-
-        Refused or not, how the runs ended is written next.
-        """
-        notes: list[Note] = []
-        runs = {}
+    async def _write(self, items: list[RunReport | RunOutcome]) -> Sequence[bool | BaseException | None]:
+        replies = await self._reports.write(items)
+        # A run's lines are written before its outcome, so an outcome waits while the lines wait.
+        waiting = {item.run for item in items if item.run in self._locked.notes or replies.get(item.run, True) is None}
+        lost: list[Run] = []
+        free: list[RunOutcome] = []
+        locked: list[RunReport | RunOutcome] = []
         for item in items:
-            progress = item.progress if isinstance(item, Told) else None
-            lines = item.run.take_lines()
-            if progress or lines:
-                notes.append(Note(item.run.claim.id, item.run.claim.fence, progress, lines))
-                runs[item.run.claim.id] = item.run
-        if not notes:
-            return set(), None
-        try:
-            gone = {runs[id_] for id_ in await self._persist(lambda: self._tasks.tell(notes))}
-        except TaskStoreError as error:
-            for run in runs.values():
-                self._shift.report(run.claim, error)
-            return set(), error
-        for run in gone:
-            run.stop(StopReason.LOST)
-        return gone, None
-
-    async def _write_outcomes(self, ended: Sequence[Ended]) -> None:
-        """Store outcomes; if the database refuses one for what it is, find it, and fail its task alone."""
-        if not ended:
-            return
-        rows = [(item.run.claim, item.outcome) for item in ended]
-        write = partial(self._tasks.record, rows)
-        while True:
-            try:
-                recorded = await self._database.write(write)
-            except DatabaseUnavailableError as error:
-                # Its answer may have been lost, not the write.
-                write = partial(self._tasks.record, rows, again=True)
-                await self._backoff.wait(error)
-            except TaskStoreError as error:
-                await self._write_apart(ended, error)
-                return
+            if isinstance(item, RunReport):
+                if item.run in self._locked.notes:
+                    locked.append(RunReport(item.run, None))
+            elif isinstance(item.outcome, Lost):
+                lost.append(item.run)
+            elif item.run in waiting:
+                locked.append(item)
             else:
-                break
-        self._backoff.reset()
-        for item in ended:
-            self._tell(item, recorded)
-
-    async def _write_apart(self, ended: Sequence[Ended], error: TaskStoreError) -> None:
-        if len(ended) > 1:
-            middle = len(ended) // 2
-            await self._write_outcomes(ended[:middle])
-            await self._write_outcomes(ended[middle:])
-            return
-        item = ended[0]
-        if isinstance(item.outcome, Failed) and item.outcome.reason == "unstorable":
-            self._shift.report(item.run.claim, error)
-            self._tell_lost(item)
-            return
-        await self._write_outcomes([Ended(item.run, Failed(type(error).__name__, str(error), "unstorable"))])
-
-    async def _persist(self, operation: Operation[T]) -> T:
-        while True:
-            try:
-                answer = await self._database.write(operation)
-            except DatabaseUnavailableError as error:
-                await self._backoff.wait(error)
-            else:
-                self._backoff.reset()
-                return answer
-
-    def _tell(self, item: Ended, recorded: Recorded) -> None:
-        if recorded.lost and item.run.claim.id in recorded.lost:
-            self._tell_lost(item)
-            return
-        if item.run.error is not None and item.run.claim.id not in recorded.cancelled:
-            self._tell_failed(item, item.run.error)
-        if isinstance(item.outcome, Retrying | Snoozed | Released) and item.run.claim.id not in recorded.cancelled:
-            self._tell_retried(item, item.outcome)
-        else:
-            self._tell_finished(item, recorded)
-
-    def _tell_failed(self, item: Ended, error: BaseException) -> None:
-        match item.outcome:
-            case Retrying(delay=delay):
-                wait: float | None = delay
-            case Failed():
-                wait = None
-            case _:
-                return
-        claim = item.run.claim
-        self._shift.hooks.emit(AttemptFailed(claim.id, claim.alias, claim.queue, claim.attempt, error, wait))
-
-    def _tell_finished(self, item: Ended, recorded: Recorded) -> None:
-        run, hooks = item.run, self._shift.hooks
-        if not hooks.hears(TaskFinished):
-            return
-        claim = run.claim
-        match item.outcome:
-            case _ if claim.id in recorded.cancelled:
-                status, reason = TaskStatus.CANCELLED, "request"
-            case Succeeded():
-                status, reason = TaskStatus.SUCCEEDED, "ok"
-            case Cancelled(reason=reason):
-                status = TaskStatus.CANCELLED
-            case Failed(reason=reason):
-                status = TaskStatus.FAILED
-            case _:
-                return
-        hooks.emit(
-            TaskFinished(
-                claim.id,
-                claim.alias,
-                claim.queue,
-                status,
-                claim.attempt,
-                run.took,
-                reason,
-                run.error if status is TaskStatus.FAILED else None,
-            )
-        )
-
-    def _tell_retried(self, item: Ended, outcome: Retrying | Snoozed | Released) -> None:
-        match outcome:
-            case Retrying(delay=delay):
-                wait, reason = delay, "error"
-            case Snoozed(delay=delay):
-                wait, reason = delay, "snooze"
-            case Released():
-                wait, reason = 0.0, "shutdown"
-        claim, hooks = item.run.claim, self._shift.hooks
-        self._shift.placed(claim.queue, wait)
-        if hooks.hears(TaskRetried):
-            error = item.run.error if reason == "error" else None
-            hooks.emit(
-                TaskRetried(claim.id, claim.alias, claim.queue, claim.attempt, item.run.took, wait, reason, error)
-            )
-
-    def _tell_lost(self, item: Ended) -> None:
-        claim = item.run.claim
-        self._shift.hooks.emit(ClaimLost(claim.id, claim.alias, claim.queue, claim.attempt))
+                free.append(item)
+        locked += await self._outcomes.write(free)
+        for run in lost:
+            self._locked.notes.pop(run, None)
+            self._events.lost(run)
+        self._locked.postpone(locked)
+        return [replies.get(item.run, True) for item in items]

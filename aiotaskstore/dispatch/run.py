@@ -4,204 +4,288 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 from uuid import UUID
 
-from aiotaskstore.backoff import exponential
+import anyio
+
 from aiotaskstore.context import TaskContext, running_context
 from aiotaskstore.definition import AnyDefinition
-from aiotaskstore.directives import Cancel, Fail, Snooze, find_retry
-from aiotaskstore.duration import seconds
-from aiotaskstore.errors import ClaimLostError, ConfigurationError
+from aiotaskstore.dispatch.deadlines import Deadlines
+from aiotaskstore.dispatch.details import LOCK, Details
+from aiotaskstore.dispatch.retry_policy import Decision, RetryPolicy
+from aiotaskstore.dispatch.success_commit import SuccessCommit
+from aiotaskstore.errors import ClaimLostError
 from aiotaskstore.events import TaskStarted
-from aiotaskstore.outcome import (
-    EMPTY,
-    LOST,
-    RELEASED,
-    Cancelled,
-    Failed,
-    Outcome,
-    Retrying,
-    Snoozed,
-    Succeeded,
-)
+from aiotaskstore.finish_reason import FinishReason
+from aiotaskstore.hooks import Hooks
+from aiotaskstore.outcome import EMPTY, LOST, RELEASED, Cancelled, Failed, Outcome, Succeeded
+from aiotaskstore.queue import Queue
+from aiotaskstore.run_hooks import RunHooks
+from aiotaskstore.run_transaction import CommitReply, RunTransaction, check_opening
+from aiotaskstore.storage.database import Database
 from aiotaskstore.storage.rows import running_task
+from aiotaskstore.storage.tasks import Line, Note, Tasks
 from aiotaskstore.task import Claim, Task
-from aiotaskstore.text import printable
-
-if TYPE_CHECKING:
-    from aiotaskstore.dispatch.shift import Shift
-
-_DEFAULT_BACKOFF = exponential()
 
 
 class StopReason(Enum):
-    """Why we cancel a handler; written down before the cancellation is sent."""
+    """Why we cancel a handler; set before the handler is cancelled."""
 
     TIMEOUT = "timeout"
     CANCEL = "cancel"
     SHUTDOWN = "shutdown"
     LOST = "lost"
+    TRANSACTION = "transaction_timeout"
+
+
+class RunRecorder(Protocol):
+    """Writes the reports and the outcomes of runs."""
+
+    @property
+    def unwritten(self) -> list[Run]:
+        """The runs with a report or an outcome that is not written yet."""
+
+    def ended(self, run: Run, outcome: Outcome) -> None:
+        """Write an outcome soon."""
+
+    async def progress(self, run: Run, text: str, fraction: float | None) -> bool:
+        """Write progress; false if the claim was lost."""
+
+    def detail(self, run: Run) -> None:
+        """Write the run's new lines of details soon; callable from any thread."""
+
+    async def reported(self, run: Run) -> bool:
+        """Return once the run's lines of details so far are written; false if the claim was lost."""
+
+    def keep(self, run: Run, note: Note) -> None:
+        """Keep lines that are taken from the run already, to be written before its outcome."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunDependencies:
+    """The dependencies that all runs of a dispatcher instance share."""
+
+    dispatcher_id: UUID
+    database: Database
+    hooks: Hooks
+    run_hooks: RunHooks
+    recorder: RunRecorder
+    deadlines: Deadlines
+    threads: anyio.CapacityLimiter
+    store: Any
+    """The object that handlers see as `context.store`."""
+    queues: Mapping[str, Queue]
+    """Queue defaults by name."""
+    result_limit: int
+    stuck_grace: float
+    tasks: Tasks
+    """The operations that record a success in the handler's own transaction."""
+    run_transaction: Callable[[Callable[[], None]], RunTransaction]
+    """Makes the transaction of one run; calls what it is given if the transaction takes too long."""
 
 
 class Run:
-    """One attempt under way. `claim` is its right to write; `reason` is why it was asked to stop."""
+    """One attempt under way. `claim` allows it to write; `reason` says why it was asked to stop, if it was."""
 
     __slots__ = (
+        "_cancellable",
         "_definition",
-        "_lines",
-        "_number",
-        "_shift",
+        "_dependencies",
+        "_details",
+        "_ended",
+        "_over",
         "_timer",
+        "_transaction",
         "abandoned",
         "begun",
         "claim",
+        "context",
         "deadline",
         "error",
+        "maybe_committed",
         "reason",
+        "recorded",
         "started",
         "task",
         "took",
     )  # fmt: skip
 
-    def __init__(self, shift: Shift, claim: Claim, definition: AnyDefinition) -> None:
-        self._shift, self._definition = shift, definition
+    def __init__(
+        self,
+        dependencies: RunDependencies,
+        claim: Claim,
+        definition: AnyDefinition,
+        ended: Callable[[Run, Outcome], None],
+    ) -> None:
+        self._dependencies, self._definition, self._ended = dependencies, definition, ended
         self.claim: Claim = claim
         self.reason: StopReason | None = None
         self.error: BaseException | None = None
         self.task: asyncio.Task[None] | None = None
+        self.context: TaskContext | None = None
+        """Kept for the hooks after the run; `None` without any."""
         self.begun: float = time.monotonic()
         self.started: float = 0.0
         self.took: float = 0.0
         self.deadline: float = inf
         self._timer: asyncio.TimerHandle | None = None
         self.abandoned: bool = False
-        self._lines: list[tuple[int, str]] | None = None
-        self._number = 0
+        self._details: Details | None = None
+        self._cancellable = definition.is_async
+        self._transaction: RunTransaction | None = None
+        self._over: bool = False
+        self.recorded: bool = False
+        """Whether the outcome is stored already: its handler's transaction has committed it."""
+        self.maybe_committed: Succeeded | None = None
+        """The success that the handler's transaction may have committed, though the reply was lost."""
 
     # ── the attempt ───────────────────────────────────────────────────────────────────────────────────────
 
     async def carry_out(self) -> None:
-        """Run the handler and hand its outcome over; nothing that a handler raises comes out."""
+        """Run the handler and pass its outcome on. An exception of the handler becomes an outcome and is not raised."""
         outcome = await self._attempt()
+        if self._transaction is not None:
+            outcome = await self._end_transaction(self._transaction, outcome)
         if self._timer is not None:
             self._timer.cancel()
         if not self.abandoned:
             self.took = time.perf_counter() - self.started
-            self.task = None  # or task, context and run keep each other for the garbage collector: 7 µs a task
-            self._shift.ended(self, outcome)
+            self.task = None  # else task, context and run are a cycle, which costs the garbage collector 7 µs a task
+            self._ended(self, outcome)
+        elif self.reason is StopReason.LOST and isinstance(outcome, Succeeded):
+            # The slot was freed when the run was abandoned, and no outcome is written yet.
+            self._dependencies.recorder.ended(self, outcome)
 
     async def _attempt(self) -> Outcome:
         self.started = time.perf_counter()
         if self.reason is not None:  # asked to stop before the first step
             return self._stopped(asyncio.CancelledError())
+        context = self._enter()
+        if self._dependencies.run_hooks.has_before and (stopped := await self._call_before(context)) is not None:
+            return stopped
         try:
             arguments = self._definition.payload.decode(self.claim.payload)
         except KeyboardInterrupt:
             raise
-        except BaseException as error:  # noqa: BLE001 - the types' validators are the application's code too
-            return self._undecodable(error)
-        context = TaskContext(self, self._shift.store)
-        running_context.set(context)
-        if self.claim.timeout is not None:
-            self._shift.deadlines.arm(self, self.claim.timeout)
-        hooks = self._shift.hooks
-        if hooks.hears(TaskStarted):
-            hooks.emit(TaskStarted(self.claim.id, self.claim.alias, self.claim.queue, self.claim.attempt))
+        except BaseException as error:  # noqa: BLE001 - validators of the argument types are code of the application
+            return self._decided(self._policy.undecodable(error))
+        self._emit_started()
         try:
-            value = await self._definition.invoke(context, arguments, self._shift.threads)
+            value = await self._definition.invoke(context, arguments, self._dependencies.threads)
         except KeyboardInterrupt:
             raise
-        except BaseException as error:  # noqa: BLE001 - whatever it is, it is how this attempt ended
+        except BaseException as error:  # noqa: BLE001 - any exception of the handler is an outcome
+            if isinstance(error, asyncio.CancelledError) and self.reason is None:
+                await _let_others_run()
             return self._raised(error)
         return self._returned(value, context)
 
-    def _returned(self, value: Any, context: TaskContext) -> Outcome:
-        if self.reason is StopReason.LOST:
+    async def _end_transaction(self, transaction: RunTransaction, outcome: Outcome) -> Outcome:
+        """Commit the handler's transaction together with its success; roll it back with any other outcome."""
+        self._over = True  # from here on no stop cancels
+        if self._timer is not None:
+            self._timer.cancel()
+        if not isinstance(outcome, Succeeded):
+            transaction.give_up()
+        await _let_others_run()  # which takes a cancellation that came too late for the handler
+        if not isinstance(outcome, Succeeded):
+            await _undisturbed(transaction.roll_back)
+            return outcome
+        commit = SuccessCommit(self._dependencies.tasks, self.claim, outcome, self.take_lines)
+        reply = await _undisturbed(partial(commit.carry_out, transaction))
+        self.recorded = reply.committed
+        if reply.committed:
+            return outcome
+        for note in commit.notes:
+            self._dependencies.recorder.keep(self, note)
+        if reply.refused:
             return LOST
-        if value is None:
-            value = context.output
-            if value is None:
-                return EMPTY
+        if reply.error is None:  # rolled back before: its block raised, and the handler has handled that
+            return LOST if self.abandoned else outcome
+        self.maybe_committed = outcome if reply.maybe_committed else None
+        return self._decided(self._policy.uncommitted(reply.error))
+
+    def _enter(self) -> TaskContext:
+        context, dependencies = TaskContext(self, self._dependencies.store), self._dependencies
+        running_context.set(context)
+        if self.claim.timeout is not None:
+            dependencies.deadlines.arm(self, self.claim.timeout)
+        if dependencies.run_hooks.has_after:
+            self.context = context
+        return context
+
+    async def _call_before(self, context: TaskContext) -> Outcome | None:
+        """Call the hooks before the handler; return the outcome if the run was asked to end meanwhile."""
+        self._cancellable = True  # whatever the handler is
         try:
-            return Succeeded(self._definition.result.encode(value, self._shift.result_limit))
+            await self._dependencies.run_hooks.call_before(context, self.claim.queue)
+        except asyncio.CancelledError as error:
+            if self.reason is None:
+                await _let_others_run()
+            return self._raised(error)
+        finally:
+            self._cancellable = self._definition.is_async
+        return None if self.reason is None else self._stopped(asyncio.CancelledError())
+
+    def _emit_started(self) -> None:
+        claim, hooks = self.claim, self._dependencies.hooks
+        if hooks.has_listener(TaskStarted):
+            hooks.emit(TaskStarted(claim.id, claim.alias, claim.queue, claim.attempt))
+
+    def _returned(self, value: Any, context: TaskContext) -> Outcome:
+        # Also if the claim was taken for lost: a late success counts, unless the task was claimed again.
+        result, limit = self._definition.result, self._dependencies.result_limit
+        try:
+            if value is None and context.output is None and result.may_be_none:
+                return EMPTY
+            return Succeeded(result.encode_returned(value, context.output, limit))
         except KeyboardInterrupt:
             raise
-        except BaseException as error:  # noqa: BLE001 - and so are their serializers
-            return self._failed(error, "error")
+        except BaseException as error:  # noqa: BLE001 - serializers of the result type are code of the application
+            return self._raised(error)
 
     def _raised(self, error: BaseException) -> Outcome:
-        self.error = error
         if self.reason is not None:
             return self._stopped(error)
-        match error:
-            case Snooze(delay=delay):
-                return Snoozed(delay)
-            case Cancel(reason=why):
-                return Cancelled("handler", printable(why))
-            case Fail(reason=why):
-                return Failed("Fail", printable(why), "handler")
-            case _:
-                return self._judge(error)
+        return self._decided(self._policy.raised(error))
 
     def _stopped(self, error: BaseException) -> Outcome:
         """Choose the outcome of a run that ended with an exception after we asked it to stop."""
+        self.error = error
         match self.reason:
             case StopReason.LOST:
                 return LOST
             case StopReason.CANCEL:
-                return Cancelled("request")
+                return Cancelled(FinishReason.REQUEST)
             case StopReason.SHUTDOWN:
                 return RELEASED
+            case StopReason.TRANSACTION:
+                assert self._transaction is not None  # noqa: S101 - it has expired
+                late = self._transaction.overtime().with_traceback(error.__traceback__)
+                return self._decided(self._policy.raised(late))
             case _ if isinstance(error, asyncio.CancelledError):
-                self.error = TimeoutError(f"the handler took longer than its timeout of {self.claim.timeout:g} s")
-                return self._judge(self.error)
+                message = f"the handler took longer than its timeout of {self.claim.timeout:g} s"
+                where = error.__traceback__  # shows where the handler was when its time was over
+                return self._decided(self._policy.timed_out(TimeoutError(message).with_traceback(where)))
             case _:
                 self.reason = None
                 return self._raised(error)
 
-    def _judge(self, error: BaseException) -> Outcome:
-        """Decide whether an error is worth another attempt, and when."""
-        claim, options = self.claim, self._definition.defaults
-        retry = find_retry(error)
-        if retry is None and not options.retries(error):
-            return self._failed(error, "error")
-        if claim.attempt >= claim.max_attempts:
-            timed_out = isinstance(error, TimeoutError) and error is self.error and claim.max_attempts == 1
-            return self._failed(error, "timeout" if timed_out else "exhausted" if claim.max_attempts > 1 else "error")
-        if retry is not None and retry.delay is not None:
-            delay = retry.delay
-        else:
-            try:
-                delay = seconds(self._backoff()(claim.attempt, error), "backoff")
-            except KeyboardInterrupt:
-                raise
-            except BaseException as broken:  # noqa: BLE001 - a broken backoff must not lose the attempt's outcome
-                broken.__context__ = error
-                self.error = broken
-                why = f"{type(broken).__name__}: {printable(broken, limit=500)}"
-                message = f"{printable(error, limit=9_000)} (no further attempt, since the backoff failed with {why})"
-                return Failed(type(error).__name__, message, "error")
-        return Retrying(type(error).__name__, printable(error), delay)
+    def _decided(self, decision: Decision) -> Outcome:
+        self.error = decision.error
+        return decision.outcome
 
-    def _backoff(self) -> Any:
-        return self._definition.defaults.backoff or self._shift.queue_backoff(self.claim.queue) or _DEFAULT_BACKOFF
-
-    def _failed(self, error: BaseException, reason: str) -> Failed:
-        self.error = error
-        return Failed(type(error).__name__, printable(error), reason)
-
-    def _undecodable(self, error: BaseException) -> Outcome:
-        self.error = error
-        match self._definition.defaults.on_decode_error:
-            case "cancel":
-                return Cancelled("handler", printable(error))
-            case "fail":
-                return self._failed(error, "error")
-            case _:
-                return self._failed(error, "error") if isinstance(error, ConfigurationError) else self._judge(error)
+    @property
+    def _policy(self) -> RetryPolicy:
+        queue = self._dependencies.queues.get(self.claim.queue)
+        return RetryPolicy(self.claim, self._definition.defaults, queue)
 
     # ── stopping ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -211,59 +295,111 @@ class Run:
         return self.reason is not None
 
     def stop(self, reason: StopReason) -> None:
-        """Ask the handler to end, and remember why. A lost claim outweighs every other reason."""
-        if self.reason is not None:
+        """Ask the handler to end, and keep the reason. A lost claim replaces every other reason."""
+        if self.reason is not None or self._over:
             if reason is StopReason.LOST:
                 self.reason = reason
             return
         self.reason = reason
-        if not self._definition.is_async or self.task is None or not self.started:
-            return  # a thread cannot be stopped; what has not begun sees the reason when it does
+        if not self._cancellable or self.task is None or not self.started:
+            return  # a thread cannot be stopped; a run that has not begun sees the reason when it begins
         self.task.cancel()
-        grace = self._shift.settings.stuck_grace
+        grace = self._dependencies.stuck_grace
         self._timer = asyncio.get_running_loop().call_later(grace, self._give_up)
 
     def overrun(self) -> None:
-        """Hear that the timeout is over."""
+        """Stop the run, since its timeout has passed."""
         self.stop(StopReason.TIMEOUT)
 
+    def _transaction_expired(self) -> None:
+        """Stop the run, since its transaction was rolled back: it took too long."""
+        self.stop(StopReason.TRANSACTION)
+
     def _give_up(self) -> None:
-        """Take the slot from a handler that ignores its cancellation; it is not retried, since it may go on."""
+        """End the run of a handler that ignores its cancellation. The task is not retried: the handler may go on."""
         self.abandoned = True
         self.took = time.perf_counter() - self.started
-        assert self.reason is not None  # noqa: S101 - only a stopped run is given up
+        assert self.reason is not None  # noqa: S101 - the timer is started by stop()
         message = f"the handler ignored its cancellation ({self.reason.value}) and may still be running"
         self.error = TimeoutError(message)
-        self._shift.ended(self, LOST if self.reason is StopReason.LOST else Failed("Stuck", message, "stuck"))
+        if self._transaction is not None:
+            self._transaction.take_away()
+        stuck = Failed("Stuck", message, FinishReason.STUCK)
+        self._ended(self, LOST if self.reason is StopReason.LOST else stuck)
 
-    # ── what the context tells ────────────────────────────────────────────────────────────────────────────
+    # ── for the context ───────────────────────────────────────────────────────────────────────────────────
 
     def snapshot(self) -> Task:
-        """Make the Task as it was claimed."""
-        return running_task(self.claim, self._shift.dispatcher_id, self._shift.database)
+        """Return the task as it was claimed."""
+        return running_task(self.claim, self._dependencies.dispatcher_id, self._dependencies.database)
 
-    async def tell_progress(self, text: str, fraction: float | None) -> None:
-        """Store progress; raises `ClaimLostError` if this run no longer owns the task."""
-        if not await self._shift.recorder.progress(self, text, fraction):
+    async def report_progress(self, text: str, fraction: float | None) -> None:
+        """Store progress. Raises `ClaimLostError` if the claim is lost."""
+        if not await self._dependencies.recorder.progress(self, text, fraction):
             self.stop(StopReason.LOST)
             raise ClaimLostError(self.claim.id)
 
-    def tell_detail(self, text: str) -> None:
-        """Keep a line of details until the next batch; callable from the handler's thread."""
-        self._number += 1
-        line = (self._number, text)
-        if self._lines is None:
-            self._lines = [line]
-        else:
-            self._lines.append(line)
-        self._shift.recorder.detail(self)
+    def append_detail(self, text: str) -> None:
+        """Keep a line of details until it is written with the next batch; callable from the handler's thread."""
+        if self._details is None:
+            with LOCK:  # a handler may append from several threads
+                self._details = self._details or Details(later_attempt=self.claim.fence > 1)
+        if self._details.add(text) and self._transaction is None:  # else it is written with the success, or the outcome
+            self._dependencies.recorder.detail(self)
 
-    def take_lines(self) -> tuple[tuple[int, str], ...]:
-        """Give the lines that are not on their way yet."""
-        lines, self._lines = self._lines, None
-        return tuple(lines or ())
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Any]:
+        """Open the run's transaction. It is committed, or rolled back, when the handler has ended."""
+        check_opening(self._transaction, None if self._over else self.task)
+        transaction = self._dependencies.run_transaction(self._transaction_expired)
+        if self._details is not None and not await self._dependencies.recorder.reported(self):
+            self.stop(StopReason.LOST)
+            raise ClaimLostError(self.claim.id)
+        self._transaction = transaction
+        async with transaction.block() as connection:
+            yield connection
 
     @property
-    def id(self) -> UUID:
+    def waiting_characters(self) -> int:
+        """How many characters of details `take_lines` would return."""
+        return self._details.characters if self._details is not None else 0
+
+    def take_lines(self) -> tuple[tuple[Line, ...], bool]:
+        """Return the lines that no batch contains yet, and whether the task may have too many lines with them."""
+        return self._details.take() if self._details is not None else ((), False)
+
+    @property
+    def task_id(self) -> UUID:
         """The task's id."""
         return self.claim.id
+
+    @property
+    def attempt(self) -> int:
+        """Which attempt this is, from 1."""
+        return self.claim.attempt
+
+    @property
+    def metadata(self) -> str | None:
+        """The task's metadata as JSON text."""
+        return self.claim.metadata
+
+
+async def _undisturbed(wait: Callable[[], Awaitable[CommitReply]]) -> CommitReply:
+    """Wait for the end of a transaction, also if somebody cancels the run's asyncio task meanwhile.
+
+    Else the run would never end, and keep its slot. No stop cancels it any more, and the transaction has limits of its
+    own.
+    """
+    while True:
+        with suppress(asyncio.CancelledError):
+            return await wait()
+
+
+async def _let_others_run() -> None:
+    """Let the event loop run the other tasks once.
+
+    If the application cancelled all tasks at once, the lifecycle's task sees its own cancellation in this turn, and
+    asks this run to stop for a shutdown.
+    """
+    with suppress(asyncio.CancelledError):
+        await asyncio.sleep(0)

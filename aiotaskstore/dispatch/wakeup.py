@@ -1,83 +1,97 @@
-"""When to look for work: hints from this process and others, and the poll beneath them.
-
-A hint is never a promise: losing one costs at most a poll.
-"""
+"""When the claimer looks for work: after a hint, and at each poll."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from math import inf
+from typing import Protocol
 
-from aiotaskstore.dispatch.upkeep import Backoff, jittered
-from aiotaskstore.errors import TaskStoreError
-from aiotaskstore.events import LoopTroubled
-from aiotaskstore.storage.database import CANCEL
-
-if TYPE_CHECKING:
-    from aiotaskstore.dispatch.shift import Shift
+from aiotaskstore.dispatch.loops import jittered
+from aiotaskstore.mechanics.hint import ANY_QUEUE, NOTHING, Hint
+from aiotaskstore.mechanics.timed_event import TimedEvent
 
 _FIRST_POLL = 0.02
-"""Seconds before the first poll where no hint arrives from other processes; it doubles up to `poll_interval`."""
+"""Seconds before the first poll if hints of other processes do not arrive; doubles up to `poll_interval`."""
+_MOMENT = 0.02
+"""Seconds that work which is about to come may take, so that the dispatcher need not be marked as idle."""
 _SOON = 0.1
-"""Seconds before the first poll where hints do arrive: cheap insurance right after falling asleep."""
+"""Seconds before the first poll if hints arrive: one cheap early poll, in case a hint was lost meanwhile."""
+
+
+class MarkIdle(Protocol):
+    """Marks the dispatcher's row as idle, or removes the mark."""
+
+    async def __call__(self, *, idle: bool) -> None:
+        """Write the mark."""
 
 
 class Wakeup:
-    """Which queues may have pending tasks; wakes the claimer when one of them does."""
+    """Which queues may have pending tasks; wakes the claimer when one of them does.
 
-    def __init__(self, shift: Shift) -> None:
-        self._shift = shift
-        self._event = asyncio.Event()
-        self.every_queue: bool = True
-        """Whether a hint said that any queue may have work."""
-        self.queues: set[str] = set()
-        """Which queues hints have named."""
-        self.hearing: bool = False
-        self.on_cancel: Callable[[], None] = lambda: None
+    `listening` returns whether the hints of other processes arrive now, `expects_work` whether this process is about to
+    make tasks pending. `mark_idle` is `None` for databases where nothing reads the mark.
+    """
+
+    def __init__(
+        self,
+        poll_interval: float,
+        *,
+        listening: Callable[[], bool],
+        mark_idle: MarkIdle | None,
+        expects_work: Callable[[], bool],
+    ) -> None:
+        self._poll_interval = poll_interval
+        self._listening, self._mark_idle, self._expects_work = listening, mark_idle, expects_work
+        self._event = TimedEvent()
+        self.hinted: Hint = ANY_QUEUE
+        """All hints since the last `take`, as one."""
         self._slept = 0
         self._poll_at: float | None = None
+        self._look_by = inf
         self._idle = False
 
-    def hint(self, queues: frozenset[str]) -> None:
-        """Hear that these queues may have work; an empty set means any of them."""
-        if queues == CANCEL:
-            self.on_cancel()
-            return
-        if queues:
-            self.queues |= queues
-        else:
-            self.every_queue = True
+    def receive(self, hint: Hint) -> None:
+        """Add the queues of a hint to `hinted`, and wake the claimer. A hint without queues is ignored."""
+        if hint.work:
+            self.hinted = self.hinted | hint if self.hinted else hint
+            self.wake()
+
+    def wake(self) -> None:
+        """Wake the claimer: a queue may have work, a slot is free, or the claimer must stop."""
         self._event.set()
 
-    def stir(self) -> None:
-        """Wake the claimer: a slot is free, or it shall stop."""
-        self._event.set()
-
-    def take(self) -> tuple[bool, set[str]]:
-        """Give what hints said since the last time, and forget it."""
-        taken = self.every_queue, self.queues
-        self.every_queue, self.queues = False, set()
+    def take(self) -> Hint:
+        """Return all hints since the last `take`, as one, and clear them."""
+        taken, self.hinted = self.hinted, NOTHING
         self._event.clear()
+        if taken.any_queue:
+            self._look_by = _now() + jittered(self._poll_interval)
         return taken
 
+    def poll_if_due(self) -> None:
+        """Hint at any queue if the last look at every queue is `poll_interval` ago.
+
+        This is needed also while one queue is full, or always has more tasks: the hint for another queue may be lost.
+        """
+        if _now() >= self._look_by:
+            self.hinted |= ANY_QUEUE
+
     def worked(self) -> None:
-        """There was work: the next sleep starts with short polls again."""
+        """Record that there was work: the next sleep starts with short polls again."""
         self._slept, self._poll_at = 0, None
 
     async def sleep(self) -> None:
-        """Wait for a hint or a free slot; when it is time to poll, say that any queue may have work."""
-        if self._poll_at is None:  # what stirs us meanwhile, such as a heartbeat, does not put the poll off
-            self._poll_at = asyncio.get_running_loop().time() + jittered(self._pause())
-        try:
-            async with asyncio.timeout_at(self._poll_at):
-                await self._event.wait()
-        except TimeoutError:
-            self.every_queue, self._poll_at = True, None
+        """Wait for a hint or a free slot; when it is time to poll, hint at any queue."""
+        if self._poll_at is None:  # a wake that finds no work, such as after a heartbeat, must not delay the poll
+            self._poll_at = _now() + jittered(self._pause())
+        if not await self._event.wait(self._poll_at - _now()):
+            self.hinted |= ANY_QUEUE
+            self._poll_at = None
 
     def _pause(self) -> float:
-        longest = self._shift.settings.poll_interval
-        if self.hearing:
+        longest = self._poll_interval
+        if self._listening():
             pause = longest if self._slept else _SOON
         else:
             pause = _FIRST_POLL * 2**self._slept
@@ -85,61 +99,39 @@ class Wakeup:
         return min(pause, longest)
 
     async def change(self) -> None:
-        """Wait until something changes: a hint, a slot, an answer from the database."""
-        await self._event.wait()
-        self._event.clear()  # a hint stays in `hinted`; left set, this would not wait the next time
+        """Wait for a change: a hint, a free slot, a reply to a heartbeat, or the time to poll."""
+        await self._event.wait(min(self._look_by - _now(), self._poll_interval))
+        self._event.clear()  # the hint itself stays in `hinted`; without this the next wait would return at once
 
-    @property
-    def hinted(self) -> bool:
-        """Whether a hint has come since the last `take`."""
-        return self.every_queue or bool(self.queues)
+    async def wait_for_expected_work(self) -> bool:
+        """Wait a moment for work that is about to come, since a mark as idle would be removed at once.
 
-    async def fall_asleep(self) -> bool:
-        """Mark this dispatcher asleep, before its last look; true if it was not marked already."""
-        if self._idle or not (self.hearing and self._shift.database.wakes_sleepers):
+        Return false where none is expected, or the mark is there, or not used.
+        """
+        if self._idle or self._mark_idle is None or not self._expects_work():
             return False
-        await self._mark(idle=True)
+        await self._event.wait(_MOMENT)
         return True
 
-    async def wake(self) -> None:
-        """Unmark it."""
-        if self._idle:
-            await self._mark(idle=False)
+    async def set_idle_mark(self) -> bool:
+        """Mark this dispatcher as idle; true if the mark is new, so that the claimer must look once more."""
+        if self._idle or self._mark_idle is None or not self._listening():
+            return False
+        await self._mark_idle(idle=True)
+        self._idle = True
+        return True
 
-    def unmarked(self) -> None:
-        """Hear that the dispatcher's row is a new one, in which nothing says that it sleeps."""
+    async def remove_idle_mark(self) -> None:
+        """Remove the mark that this dispatcher is idle."""
+        if self._idle and self._mark_idle is not None:
+            await self._mark_idle(idle=False)
+            self._idle = False
+
+    def registered_again(self) -> None:
+        """Look for work again: the dispatcher's row is new, and not marked as idle."""
         self._idle = False
-        self.hint(frozenset())
+        self.receive(ANY_QUEUE)
 
-    async def listen(self) -> None:
-        """Hear other processes for as long as they can be heard; poll while they cannot."""
-        backoff = Backoff("listener", self._shift.hooks)
-        while True:
-            try:
-                async with self._shift.database.listen(self.hint) as ear:
-                    backoff.reset()
-                    self.hearing = ear is not None
-                    self._shift.listening.set()
-                    if ear is None:
-                        self._tell_deafness()
-                        return
-                    self.hint(frozenset())  # whatever was said while nobody listened
-                    await ear.lost()
-            except TaskStoreError as error:
-                await backoff.wait(error)
-            finally:
-                self.hearing = False
-                self._shift.listening.set()
 
-    def _tell_deafness(self) -> None:
-        if self._shift.database.wakes_sleepers:
-            error = TaskStoreError(
-                "Notifications do not arrive here (a pooler in transaction mode, or a pool of yours): polling instead. "
-                "Give listen_url= a direct connection."
-            )
-            self._shift.hooks.emit(LoopTroubled("listener", error, 0))
-
-    async def _mark(self, *, idle: bool) -> None:
-        shift = self._shift
-        await shift.database.write(lambda: shift.storage.dispatchers.set_idle(shift.dispatcher_id, idle=idle))
-        self._idle = idle
+def _now() -> float:
+    return asyncio.get_running_loop().time()

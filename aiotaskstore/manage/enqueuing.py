@@ -1,301 +1,221 @@
-"""From drafts to rows: defaults, group commit, external ids, the caller's transaction."""
+"""Stores prepared tasks: together with others, or in the caller's transaction; then dispatchers are notified."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import contextmanager, suppress
-from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, NamedTuple
+from contextlib import suppress
 from uuid import UUID
 
-from aiotaskstore.batching import Batcher
-from aiotaskstore.context import running_context
-from aiotaskstore.definition import Draft
-from aiotaskstore.definition_record import Definition
-from aiotaskstore.errors import (
-    DatabaseUnavailableError,
-    DefinitionInactiveError,
-    DuplicateTaskError,
-    TaskStoreError,
-    UnknownAliasError,
-)
+from aiotaskstore.errors import DatabaseUnavailableError, DuplicateTaskError
 from aiotaskstore.events import TaskEnqueued
-from aiotaskstore.ids import new_id
-from aiotaskstore.options import DefinitionOptions, dump_metadata
-from aiotaskstore.queue import DEFAULT_QUEUE
-from aiotaskstore.storage.rows import ON_STUCK
-from aiotaskstore.storage.steps import Operation
-from aiotaskstore.storage.tasks import MOST_ROWS, Wanted
+from aiotaskstore.hooks import Hooks
+from aiotaskstore.manage.ambient_transaction import AmbientTransaction
+from aiotaskstore.manage.calls import ONE_TASK, Calls
+from aiotaskstore.manage.granting import KeyGranter
+from aiotaskstore.manage.held_external_ids import HeldIds
+from aiotaskstore.manage.inserting import Inserting, may_be_stored, refuse_repeated
+from aiotaskstore.mechanics.batching import Batcher
+from aiotaskstore.mechanics.hint import Hint, queue_hint
+from aiotaskstore.mechanics.notifier import Notifier
+from aiotaskstore.prepared_task import PreparedTask
+from aiotaskstore.storage.database import Database
+from aiotaskstore.storage.external_ids import KeyedRow
+from aiotaskstore.storage.faults import AlreadyStored
+from aiotaskstore.storage.operation import Operation, Step
+from aiotaskstore.storage.tasks import MOST_ROWS
 from aiotaskstore.task import NewTask
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from aiotaskstore.manage.parts import Joined, Parts
-
-_TRIES = 3
-"""Inserts that a lost connection interrupted are tried so often; what was stored after all is read back."""
-_KNOWN_FOR = 5.0
-"""Seconds that a definition read from the database is believed."""
-
-ambient_metadata: ContextVar[dict[str, Any] | None] = ContextVar("aiotaskstore_metadata", default=None)
-
-
-@contextmanager
-def metadata(**values: Any) -> Iterator[None]:
-    """Add metadata to what is enqueued inside; a task's own `metadata=` option wins over it."""
-    dump_metadata(values)
-    token = ambient_metadata.set({**(ambient_metadata.get() or {}), **values})
-    try:
-        yield
-    finally:
-        ambient_metadata.reset(token)
-
-
-class Ready(NamedTuple):
-    """A row ready to be stored, and what to do if its external id is taken."""
-
-    row: NewTask
-    live_only: bool
-    returns: bool
-
-    @property
-    def due(self) -> bool:
-        """Whether it is to run as soon as it is stored."""
-        return self.row.run_at is None and not self.row.delay
-
-    @property
-    def wanted(self) -> Wanted:
-        """The row with its wish for an external id."""
-        return Wanted(self.row, self.live_only)
+_HEAVIEST = 8_000_000
+"""Letters of payloads and metadata that are inserted together, unless a single task has more."""
 
 
 class Enqueuing:
-    """Stores drafts; concurrent calls share an insert.
+    """Stores prepared tasks; concurrent calls share an insert.
 
-    Rows with external ids never share one with the others, since a caller's open transaction that holds the same
-    id would stall the whole batch.
+    Rows with external ids, and rows whose ids their callers chose, need more statements, so they are inserted
+    separately. If another open transaction holds such an id, its row leaves the batch and waits in `HeldIds`.
     """
 
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
-        patience = parts.settings.enqueue_timeout
-        self._plain: Batcher[NewTask, None] = Batcher(self._insert_plain, most=MOST_ROWS, patience=patience)
-        self._keyed: Batcher[Ready, UUID] = Batcher(self._insert_keyed, most=MOST_ROWS, patience=patience)
-        self._known: dict[str, tuple[float, Definition]] = {}
+    def __init__(
+        self,
+        inserting: Inserting,
+        calls: Calls,
+        granter: KeyGranter,
+        *,
+        database: Database,
+        notifier: Notifier,
+        hooks: Hooks,
+        enqueue_timeout: float,
+    ) -> None:
+        self._inserting, self._calls, self._granter, self._database = inserting, calls, granter, database
+        self._notifier, self._hooks, self._limit = notifier, hooks, enqueue_timeout
+        self._plain: Batcher[NewTask, None] = Batcher(
+            inserting.insert_plain, most=MOST_ROWS, heaviest=_HEAVIEST, weigh=_letters, wait_limit=enqueue_timeout
+        )
+        self._keyed: Batcher[KeyedRow, UUID | None] = Batcher(
+            inserting.insert_keyed, most=MOST_ROWS, heaviest=_HEAVIEST, weigh=_keyed_letters, wait_limit=enqueue_timeout
+        )
+        self._held = HeldIds(
+            self._keyed,
+            Batcher(inserting.insert_held, most=MOST_ROWS, heaviest=_HEAVIEST, weigh=_keyed_letters),
+            wait_limit=enqueue_timeout,
+            check=calls.check,
+        )
+        chosen: Batcher[PreparedTask, UUID | None] = Batcher(
+            inserting.insert_chosen,
+            most=MOST_ROWS,
+            heaviest=_HEAVIEST,
+            weigh=_chosen_letters,
+            wait_limit=enqueue_timeout,
+        )
+        self._chosen = HeldIds(
+            chosen,
+            Batcher(inserting.insert_chosen, most=MOST_ROWS, heaviest=_HEAVIEST, weigh=_chosen_letters),
+            wait_limit=enqueue_timeout,
+            check=calls.check,
+        )
+        self._batchers = (self._plain, self._keyed, chosen)
+        self._held_ids = (self._held, self._chosen)
 
     async def run(self) -> None:
-        """Insert what comes, for ever."""
+        """Insert batches until cancelled."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._plain.run(), name="aiotaskstore inserter")
-            group.create_task(self._keyed.run(), name="aiotaskstore inserter of external ids")
+            for inserter in (*self._batchers, *self._held_ids):
+                group.create_task(inserter.run(), name="aiotaskstore inserter")
 
     async def drain(self) -> None:
-        """Wait until what was given so far is stored or refused, at most `enqueue_timeout`."""
+        """Wait until every row so far is stored or refused, at most `enqueue_timeout`."""
         with suppress(TimeoutError):
-            async with asyncio.timeout(self._parts.settings.enqueue_timeout):
-                while self._plain.backlog or self._keyed.backlog:
-                    await self._plain.drain()
-                    await self._keyed.drain()
+            async with asyncio.timeout(self._limit):
+                while any(one.backlog for one in self._batchers) or any(held.waiting for held in self._held_ids):
+                    for one in (*self._batchers, *self._held_ids):
+                        await one.drain()
 
-    async def prepare(self, draft: Draft[Any], joined: Joined | None = None, *, task_id: UUID | None = None) -> Ready:
-        """Make a row of a draft; an alias that nobody knows is an `UnknownAliasError`."""
-        if draft.definition is not None:
-            defaults, definition_id = draft.definition.defaults, None
-        else:
-            defaults, definition_id = await self._look_up(draft, joined)
-        return self._ready(draft, defaults, definition_id, task_id or new_id())
-
-    def prepare_now(self, draft: Draft[Any], task_id: UUID) -> Ready | None:
-        """Make a row of a draft whose definition is at hand; nothing where the database must be asked."""
-        if draft.definition is None:
-            return None
-        return self._ready(draft, draft.definition.defaults, None, task_id)
-
-    async def enqueue(self, ready: Ready, joined: Joined | None = None) -> UUID:
-        """Store one row; gives its id, or the id of the task that has its external id already."""
+    async def enqueue(self, prepared: PreparedTask, joined: AmbientTransaction | None = None) -> UUID:
+        """Store one row; returns its id, or the id of the task that has its external id already."""
         if joined is not None:
-            return (await self._enqueue_joined([ready], joined))[0]
-        self._parts.check()
+            return (await self._enqueue_joined([prepared], joined))[0]
+        self._calls.check_open()
+        self._calls.refuse_own_lock(ONE_TASK)
+        row = prepared.row
         try:
-            if ready.row.external_id is None:
-                await self._plain.submit(ready.row)
-                task_id = ready.row.id
-            else:
-                task_id = await self._keyed.submit(ready)
+            task_id = await self._submit(prepared)
         except TimeoutError as error:
-            raise DatabaseUnavailableError(
-                f"The task was not stored within enqueue_timeout ({self._parts.settings.enqueue_timeout:g} s); with an "
-                "external id, somebody's open transaction may hold it. It may still be stored."
+            raise may_be_stored(
+                f"The task was not stored within enqueue_timeout ({self._limit:g} s); with an external id, or an id of "
+                "your own, somebody's open transaction may hold it; on SQLite any open transaction does, also one of "
+                "your own (then enqueue with .using(connection))",
+                [row.id],
             ) from error
-        if task_id == ready.row.id:
-            self._stored([ready])
+        except DuplicateTaskError as error:
+            if not prepared.returns or error.external_id is None:
+                raise
+            return error.existing_id
+        if task_id == row.id:
+            await self._stored([prepared])
+        elif not prepared.returns:
+            raise DuplicateTaskError(row.alias, row.external_id or "", task_id)
         return task_id
 
-    async def enqueue_many(self, drafts: Sequence[Draft[Any]], joined: Joined | None = None) -> list[UUID]:
-        """Store all or nothing in one transaction; gives the ids in order."""
-        ready = [await self.prepare(draft, joined) for draft in drafts]
-        if not ready:
-            return []
-        if joined is not None:
-            return await self._enqueue_joined(ready, joined)
-        wanted = [one.wanted for one in ready if one.row.external_id is not None]
-        taken = await self._write_surely(self._operation(ready), [one.row.id for one in ready], wanted)
-        self._stored([one for one in ready if one.row.id not in taken])
-        return [taken.get(one.row.id, one.row.id) for one in ready]
-
-    # ── rows ──────────────────────────────────────────────────────────────────────────────────────────────
-
-    def _ready(
-        self, draft: Draft[Any], defaults: DefinitionOptions, definition_id: UUID | None, task_id: UUID
-    ) -> Ready:
-        """Resolve every option: the task's over the definition's over its queue's over the library's."""
-        options, settings = draft.options, self._parts.settings
-        queue = options.get("queue") or defaults.queue or DEFAULT_QUEUE
-        line = settings.queues.get(queue)
-        owner = options.get("owner") or (None, None)
-        retention = options.get("retention") or defaults.retention or (line and line.retention) or settings.retention
-        parent_id, inherited = self._inherit()
-        own = options.get("metadata")
-        row = NewTask(
-            id=task_id,
-            queue=queue,
-            alias=draft.alias,
-            priority=options.get("priority", defaults.priority),
-            run_at=options.get("run_at"),
-            delay=options.get("delay"),
-            payload=draft.payload,
-            max_attempts=options.get("max_attempts") or defaults.max_attempts or (line and line.max_attempts) or 1,
-            timeout=options.get("timeout") or defaults.timeout or (line.timeout if line else None),  # type: ignore[arg-type] # normalised to seconds
-            on_stuck=ON_STUCK.index(defaults.on_stuck),
-            owner_type=owner[0],
-            owner_id=owner[1],
-            source=options.get("source"),
-            parent_id=parent_id,
-            definition_id=definition_id,
-            external_id=options.get("external_id"),
-            serialization_key=None,
-            strict=False,
-            metadata=dump_metadata({**inherited, **(own or {})}) if inherited or own else None,
-            retention=retention.dump(),
-        )
-        return Ready(row, options.get("unique_while") == "live", options.get("on_conflict") == "return")
-
-    def _inherit(self) -> tuple[UUID | None, dict[str, Any]]:
-        """Give what a task enqueued here has from the running task and from `store.metadata(…)`."""
-        context, ambient = running_context.get(), ambient_metadata.get()
-        if context is None:
-            return None, ambient or {}
-        return context.task_id, {**context.metadata, **(ambient or {})}
-
-    async def _look_up(self, draft: Draft[Any], joined: Joined | None) -> tuple[DefinitionOptions, UUID | None]:
-        loop = asyncio.get_running_loop()
-        believed = self._known.get(draft.alias)
-        if believed is not None and loop.time() - believed[0] < _KNOWN_FOR:
-            definition: Definition | None = believed[1]
+    async def store_with(
+        self, prepared: PreparedTask, operation: Operation[bool], joined: AmbientTransaction | None
+    ) -> bool:
+        """Run an operation that stores a row among other things, and returns whether it did."""
+        hint = _hint([prepared])
+        then = None if joined is None else self._notification([prepared], hint)
+        if not await self._calls.write(operation, joined, then=then, limit=self._limit):
+            return False
+        if joined is None:
+            await self._stored([prepared])
         else:
-            definitions = self._parts.storage.definitions
-            definition = await self._parts.read(lambda: definitions.get_by_alias(draft.alias), joined)
-        if definition is None:
-            if draft.unchecked:
-                return DefinitionOptions(), None
-            known = await self._parts.read(self._parts.storage.definitions.aliases, joined)
-            raise UnknownAliasError(draft.alias, {*known, *self._parts.registry.aliases})
-        if definition.status != "active":
-            raise DefinitionInactiveError(draft.alias)
-        self._known[draft.alias] = (loop.time(), definition)
-        return DefinitionOptions.from_published(definition.defaults), definition.id
+            if prepared.waits_for is not None:
+                joined.wanted_keys.add(prepared.waits_for)
+            await self._calls.notify_after_commit(joined, hint)
+            self._emit([prepared])
+        return True
 
-    # ── storing ───────────────────────────────────────────────────────────────────────────────────────────
+    async def enqueue_many(
+        self, prepared: Sequence[PreparedTask], joined: AmbientTransaction | None = None
+    ) -> list[UUID]:
+        """Store all or nothing in one transaction; returns the ids in order."""
+        if not prepared:
+            return []
+        refuse_repeated(prepared)
+        if joined is not None:
+            return await self._enqueue_joined(prepared, joined)
+        await asyncio.sleep(0)  # a caller that is cancelled already stores nothing
+        taken = await self._inserting.insert_all(prepared)
+        await self._stored([one for one in prepared if one.row.id not in taken.owners])
+        return [taken.owners.get(one.row.id, one.row.id) for one in prepared]
 
-    async def _insert_plain(self, rows: list[NewTask]) -> list[BaseException | None]:
-        """Store a batch; if the database refuses a row for what it is, find it, and refuse it alone."""
-        tasks = self._parts.storage.tasks
+    async def _submit(self, prepared: PreparedTask) -> UUID:
+        """Add a row to the batch of its kind; returns its id, or that of the task that has its external id."""
+        if prepared.chosen:
+            return await self._chosen.submit(prepared)
+        if prepared.row.external_id is not None:
+            return await self._held.submit(prepared.keyed_row)
+        await self._plain.submit(prepared.row)
+        return prepared.row.id
+
+    async def _enqueue_joined(self, prepared: Sequence[PreparedTask], joined: AmbientTransaction) -> list[UUID]:
+        """Store rows in the caller's transaction; the hint is sent by its commit where the database can do that."""
+        prepared = [one.placed_after_commit for one in prepared]
+        hint = _hint(prepared)
+        then = self._notification(prepared, hint)
+        operation = self._inserting.operation(prepared, joined=True)
         try:
-            await self._write_surely(lambda: tasks.enqueue(rows), [row.id for row in rows])
+            taken = await self._calls.write(operation, joined, then=then, limit=self._limit)
+        except AlreadyStored as error:
+            taken_row = await self._inserting.taken_among(prepared, joined)
+            if taken_row is None:
+                raise
+            raise DuplicateTaskError(taken_row.alias, None, taken_row.id) from error
         except DatabaseUnavailableError as error:
-            return [error] * len(rows)
-        except TaskStoreError as error:
-            if len(rows) == 1:
-                return [error]
-            middle = len(rows) // 2
-            return [*await self._insert_plain(rows[:middle]), *await self._insert_plain(rows[middle:])]
-        return [None] * len(rows)
+            if not error.timed_out:
+                raise
+            raise DatabaseUnavailableError(
+                f"Within enqueue_timeout ({self._limit:g} s) your transaction could not store {len(prepared)} task(s); "
+                f"with an external id, another open transaction may hold it. {error}"
+            ) from error
+        await self._calls.notify_after_commit(joined, hint)
+        self._emit([one for one in prepared if one.row.id not in taken.owners])
+        return [taken.owners.get(one.row.id, one.row.id) for one in prepared]
 
-    async def _insert_keyed(self, ready: list[Ready]) -> list[UUID | BaseException]:
-        tasks = self._parts.storage.tasks
-        wanted = [one.wanted for one in ready]
-        ids = [one.row.id for one in ready]
-        try:
-            taken = await self._write_surely(lambda: tasks.enqueue_wanted(wanted), ids, wanted)
-        except DatabaseUnavailableError as error:
-            return [error] * len(ready)
-        except TaskStoreError as error:
-            if len(ready) == 1:
-                return [error]
-            middle = len(ready) // 2
-            return [*await self._insert_keyed(ready[:middle]), *await self._insert_keyed(ready[middle:])]
-        return [self._answer(one, taken.get(one.row.id)) for one in ready]
+    def _notification(self, prepared: Sequence[PreparedTask], hint: Hint) -> Step | None:
+        """Return what the caller's transaction sends with its commit: of what is due by then, not of what is later."""
+        keyed = any(one.row.serialization_key is not None for one in prepared)
+        return self._database.notify_within(hint) if hint.work or keyed else None
 
-    def _answer(self, ready: Ready, existing: UUID | None) -> UUID | BaseException:
-        if existing is None:
-            return ready.row.id
-        if ready.returns:
-            return existing
-        return DuplicateTaskError(ready.row.alias, ready.row.external_id or "", existing)
+    async def _stored(self, prepared: Sequence[PreparedTask]) -> None:
+        """Notify whoever can run what is now committed; what has a serialization key, once that is granted."""
+        hint = _hint(prepared)
+        if hint:
+            self._notifier.notify(hint)
+        self._emit(prepared)
+        keys = {one.waits_for for one in prepared if one.waits_for is not None}
+        if keys:
+            await self._granter.grant(keys)
 
-    async def _write_surely(
-        self, operation: Operation[dict[UUID, UUID] | None], ids: Sequence[UUID], wanted: Sequence[Wanted] = ()
-    ) -> dict[UUID, UUID]:
-        """Write rows in one transaction; gives the existing id for those whose external id is taken.
+    def _emit(self, prepared: Sequence[PreparedTask]) -> None:
+        if self._hooks.has_listener(TaskEnqueued):
+            for one in prepared:
+                self._hooks.emit(TaskEnqueued(one.row.id, one.row.alias, one.row.queue))
 
-        Where a connection was lost in the COMMIT, what became of it is read back. It may not have come about yet by
-        then; the second try waits for it, is refused as a duplicate, and what became of it is read back once more.
-        """
-        parts, tasks = self._parts, self._parts.storage.tasks
-        for attempt in range(1, _TRIES + 1):
-            try:
-                if attempt > 1:
-                    answer = await parts.storage.database.write(lambda: tasks.read_back(ids, wanted))
-                    if answer is not None:
-                        return answer
-                return await parts.write(operation, None) or {}
-            except TaskStoreError as error:
-                lost = isinstance(error, DatabaseUnavailableError)
-                if attempt == _TRIES or (attempt == 1 and not lost):
-                    raise
-            await asyncio.sleep(0.05 * attempt)
-        raise AssertionError("unreachable")
 
-    async def _enqueue_joined(self, ready: Sequence[Ready], joined: Joined) -> list[UUID]:
-        """Store rows in the caller's transaction; the wake-up rides in it where the database can."""
-        queues = frozenset(one.row.queue for one in ready if one.due)
-        then = self._parts.storage.database.notify_within(queues) if queues else None
-        taken = await self._parts.write(self._operation(ready), joined, then=then)
-        joined.queues |= queues
-        joined.scheduled |= any(not one.due for one in ready)
-        self._tell([one for one in ready if one.row.id not in taken])
-        return [taken.get(one.row.id, one.row.id) for one in ready]
+def _hint(prepared: Sequence[PreparedTask]) -> Hint:
+    due = {one.row.queue for one in prepared if one.due and one.row.serialization_key is None}
+    hint = queue_hint(*due)
+    return hint if all(one.due for one in prepared) else hint._replace(scheduled=True)
 
-    def _operation(self, ready: Sequence[Ready]) -> Operation[dict[UUID, UUID]]:
-        tasks = self._parts.storage.tasks
-        plain = [one.row for one in ready if one.row.external_id is None]
-        wanted = [one.wanted for one in ready if one.row.external_id is not None]
-        returning = frozenset(one.row.id for one in ready if one.returns)
-        return lambda: tasks.enqueue_mixed(plain, wanted, returning)
 
-    def _stored(self, ready: Sequence[Ready]) -> None:
-        """Wake whoever can run what is now committed."""
-        due = frozenset(one.row.queue for one in ready if one.due)
-        if due:
-            self._parts.waking.tell(due)
-        if len(due) < len(ready) and any(not one.due for one in ready):
-            self._parts.waking.scheduled()
-        self._tell(ready)
+def _letters(row: NewTask) -> int:
+    return len(row.payload) + len(row.metadata or "")
 
-    def _tell(self, ready: Sequence[Ready]) -> None:
-        hooks = self._parts.hooks
-        if hooks.hears(TaskEnqueued):
-            for one in ready:
-                hooks.emit(TaskEnqueued(one.row.id, one.row.alias, one.row.queue))
+
+def _chosen_letters(prepared: PreparedTask) -> int:
+    return _letters(prepared.row)
+
+
+def _keyed_letters(keyed: KeyedRow) -> int:
+    return _letters(keyed.row)

@@ -1,1 +1,1 @@
-"""What listens."""
+"""Listeners of the library: log records, and the application's `on_error`."""

@@ -1,44 +1,84 @@
-"""Events become log records: the one place that words them."""
+"""The log records of events, with all their texts."""
 
 from __future__ import annotations
 
 import logging
+from functools import partial
 
 from aiotaskstore.events import (
     AttemptFailed,
+    BackgroundEnded,
+    BackgroundFailed,
+    BackgroundRecovered,
     ClaimLost,
+    DispatcherOutdated,
     DispatcherStarted,
     DispatcherStopped,
-    LoopTroubled,
+    ScheduleFired,
+    TaskFinished,
     TaskRescued,
+    TaskRetried,
+    TaskStarted,
 )
 from aiotaskstore.hooks import Hooks
-from aiotaskstore.text import printable
+from aiotaskstore.mechanics.duration import written
+from aiotaskstore.mechanics.text import printable
+from aiotaskstore.mechanics.tracebacks import theirs
+from aiotaskstore.task import TaskStatus
 
 _log = logging.getLogger("aiotaskstore.dispatcher")
 
 
 def log_events(hooks: Hooks) -> None:
-    """Log what goes wrong and what starts and stops. Successes are told by `TaskFinished`, to whoever wants them."""
-    hooks.on(AttemptFailed, _failed)
-    hooks.on(ClaimLost, _lost)
+    """Log events: at INFO the start and the end of each run, above INFO failures."""
+    # If INFO is not logged, no event is made for a run without failures.
+    info_is_logged = partial(_log.isEnabledFor, logging.INFO)
+    hooks.on(TaskStarted, _run_started, info_is_logged)
+    hooks.on(TaskFinished, _run_finished, info_is_logged)
+    hooks.on(TaskRetried, _run_released, info_is_logged)
+    hooks.on(AttemptFailed, _attempt_failed)
+    hooks.on(ClaimLost, _claim_lost)
     hooks.on(TaskRescued, _rescued)
+    hooks.on(ScheduleFired, _fired, info_is_logged)
     hooks.on(DispatcherStarted, _started)
     hooks.on(DispatcherStopped, _stopped)
-    hooks.on(LoopTroubled, _troubled)
+    hooks.on(DispatcherOutdated, _outdated)
+    hooks.on(BackgroundFailed, _background_failed)
+    hooks.on(BackgroundRecovered, _background_recovered)
+    hooks.on(BackgroundEnded, _background_ended)
 
 
-def _failed(event: AttemptFailed) -> None:
-    if event.delay is None:
-        _log.error("%s %s failed, attempt %d", event.alias, event.task_id, event.attempt, exc_info=event.error)
-        return
-    error = f"{type(event.error).__name__}: {printable(event.error, limit=500)}"
-    _log.warning(
-        "%s %s failed, attempt %d: %s; again in %.3g s", event.alias, event.task_id, event.attempt, error, event.delay
-    )
+def _run_started(event: TaskStarted) -> None:
+    _log.info("%s %s started (queue %s, attempt %d)", event.alias, event.task_id, event.queue, event.attempt)
 
 
-def _lost(event: ClaimLost) -> None:
+def _run_finished(event: TaskFinished) -> None:
+    if event.error is not None:
+        return  # logged with its traceback by _attempt_failed
+    why = "" if event.status is TaskStatus.SUCCEEDED else f" ({event.reason})"
+    _log.info("%s %s %s%s in %s", event.alias, event.task_id, event.status, why, written(event.took))
+
+
+def _run_released(event: TaskRetried) -> None:
+    if event.reason == "snooze":
+        _log.info(
+            "%s %s snoozed after %s; again %s", event.alias, event.task_id, written(event.took), _when(event.delay)
+        )
+    elif event.reason == "shutdown":
+        _log.info("%s %s returned to the queue after %s: shutdown", event.alias, event.task_id, written(event.took))
+
+
+def _attempt_failed(event: AttemptFailed) -> None:
+    level = logging.ERROR if event.delay is None else logging.WARNING
+    what = f"{type(event.error).__name__}: {printable(event.error, limit=500)}"
+    after = "" if event.delay is None else f"; again {_when(event.delay)}"
+    _log.log(
+        level, "%s %s failed, attempt %d: %s%s", event.alias, event.task_id, event.attempt, what, after,
+        exc_info=(type(event.error), event.error, theirs(event.error.__traceback__)),
+    )  # fmt: skip
+
+
+def _claim_lost(event: ClaimLost) -> None:
     _log.warning("%s %s: the claim was lost, its outcome is dropped", event.alias, event.task_id)
 
 
@@ -52,14 +92,54 @@ def _rescued(event: TaskRescued) -> None:
     )
 
 
+def _fired(event: ScheduleFired) -> None:
+    _log.info("schedule %s made %s %s for %s", event.name, event.alias, event.task_id, event.occurrence.isoformat(" "))
+
+
 def _started(event: DispatcherStarted) -> None:
     _log.info("dispatcher %s (%s) started, woken by %s", event.name, event.dispatcher_id, event.waking)
 
 
 def _stopped(event: DispatcherStopped) -> None:
-    ending = "drained" if event.drained else "gave back what was still running"
+    ending = "drained" if event.drained else "returned what was still running to the queue"
     _log.info("dispatcher %s (%s) stopped: %s", event.name, event.dispatcher_id, ending)
 
 
-def _troubled(event: LoopTroubled) -> None:
-    _log.warning("%s: %s; again in %.3g s", event.loop, printable(event.error), event.retry_in)
+def _outdated(event: DispatcherOutdated) -> None:
+    _log.warning(
+        "dispatcher %s (%s, on %s, process %d) runs %s of aiotaskstore, which ignores %s; stop it, or start it "
+        "again with this version",
+        event.name,
+        event.dispatcher_id,
+        event.host,
+        event.pid,
+        f"version {event.version}" if event.version else "an older version",
+        ", ".join(event.ignored) or "what is new",
+    )
+
+
+def _background_failed(event: BackgroundFailed) -> None:
+    """Log the first failure in a row as a warning, and the following ones, until a success, at DEBUG only."""
+    again = f"; again {_when(event.retry_in)}" if event.retry_in else ""
+    if event.failures > 1:
+        _log.debug("%s: failure %d: %s%s", event.loop, event.failures, printable(event.error), again)
+        return
+    until = ", and so on until it succeeds" if again else ""
+    _log.warning("%s: %s%s%s", event.loop, printable(event.error), again, until)
+
+
+def _background_recovered(event: BackgroundRecovered) -> None:
+    _log.info("%s: goes on after %s; it had failed %s", event.loop, written(event.took), _times(event.failures))
+
+
+def _background_ended(event: BackgroundEnded) -> None:
+    owner = "the store" if event.dispatcher_id is None else f"dispatcher {event.dispatcher_id}"
+    _log.critical("%s ends, since its %s did", owner, event.loop, exc_info=event.error)
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
+
+
+def _when(delay: float | None) -> str:
+    return f"in {written(delay)}" if delay else "at once"

@@ -1,1 +1,1 @@
-"""The only floor that knows SQL."""
+"""The database layer: the only package that contains SQL."""

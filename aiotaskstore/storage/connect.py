@@ -1,4 +1,4 @@
-"""Picks the dialect for a URL or a pool; only then is its driver imported."""
+"""Chooses the dialect for a URL or a pool, and imports only that dialect's driver."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from typing import Any
 
 from aiotaskstore.errors import ConfigurationError
-from aiotaskstore.storage.database import Database, TestClock
-from aiotaskstore.storage.statements import Naming
+from aiotaskstore.storage.binding import TestClock
 from aiotaskstore.storage.storage import Storage
-from aiotaskstore.storage.url import DatabaseURL, parse_url
+from aiotaskstore.storage.table_names import TableNames
+from aiotaskstore.storage.url import parse_url
 
 DEADLINE = 30.0
 """Seconds one call to the database may take before it counts as unavailable."""
@@ -19,7 +19,7 @@ DEADLINE = 30.0
 def connect(
     target: str | Any,
     *,
-    naming: Naming | None = None,
+    table_names: TableNames | None = None,
     clock: TestClock | None = None,
     deadline: float = DEADLINE,
     pool_size: int = 10,
@@ -27,38 +27,51 @@ def connect(
 ) -> Storage:
     """Make an unopened Storage for a URL, or for a pool that the application owns.
 
-    Raises `ConfigurationError` for a URL or pool that is not one of ours, or whose driver is not installed.
+    Raises `ConfigurationError` for an unknown kind of URL or pool, and for one whose driver is not installed.
     """
-    naming = naming or Naming()
+    table_names = table_names or TableNames()
     url = parse_url(target) if isinstance(target, str) else None
     dialect = url.dialect if url else _dialect_of(target)
-    common: dict[str, Any] = {"naming": naming, "clock": clock, "deadline": deadline}
-    database: Database
+    common: dict[str, Any] = {"table_names": table_names, "clock": clock, "deadline": deadline}
+    if dialect == "postgresql":
+        common |= {"pool_size": pool_size, "listen_url": _listen(listen_url)}
+    elif dialect == "mysql":
+        common["pool_size"] = pool_size
+    database_class, tasks_class = _classes(dialect)
+    database = database_class(url or target, **common)
+    return Storage(database, tasks_class(database))
+
+
+def check_target(target: str | Any, table_names: TableNames, listen_url: str | None) -> str:
+    """Return the dialect of a URL or a pool without making a Storage. Raises the errors that `connect` raises."""
+    dialect = parse_url(target).dialect if isinstance(target, str) else _dialect_of(target)
+    _listen(listen_url)
+    _classes(dialect)[0].check(table_names)
+    return dialect
+
+
+def _classes(dialect: str) -> tuple[type[Any], type[Any]]:
     if dialect == "postgresql":
         with _driver("PostgreSQL", "asyncpg", "postgres"):
             from aiotaskstore.storage.postgresql.database import PostgresDatabase  # noqa: PLC0415
             from aiotaskstore.storage.postgresql.tasks import PostgresTasks  # noqa: PLC0415
 
-        database = PostgresDatabase(url or target, pool_size=pool_size, listen_url=_listen(listen_url), **common)
-        return Storage(database, PostgresTasks(database))
+        return PostgresDatabase, PostgresTasks
     if dialect == "mysql":
         with _driver("MySQL or MariaDB", "aiomysql", "mysql"):
             from aiotaskstore.storage.mysql.database import MySQLDatabase  # noqa: PLC0415
             from aiotaskstore.storage.mysql.tasks import MySQLTasks  # noqa: PLC0415
 
-        database = MySQLDatabase(url or target, pool_size=pool_size, **common)
-        return Storage(database, MySQLTasks(database))
+        return MySQLDatabase, MySQLTasks
     from aiotaskstore.storage.sqlite.database import SqliteDatabase  # noqa: PLC0415
     from aiotaskstore.storage.sqlite.tasks import SqliteTasks  # noqa: PLC0415
 
-    assert isinstance(url, DatabaseURL)  # noqa: S101 - nothing but a URL names a SQLite file
-    database = SqliteDatabase(url, **common)
-    return Storage(database, SqliteTasks(database))
+    return SqliteDatabase, SqliteTasks
 
 
 @contextmanager
 def _driver(database: str, driver: str, extra: str) -> Iterator[None]:
-    """Say what to install where a driver is missing."""
+    """Turn a missing driver into a `ConfigurationError` that names the package to install."""
     try:
         yield
     except ImportError as error:

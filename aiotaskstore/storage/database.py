@@ -1,91 +1,36 @@
-"""What a dialect must provide, and how operations are driven on it."""
+"""A database: what each dialect must provide, and how operations are run on it."""
 
 from __future__ import annotations
 
-import asyncio
-import random
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, ClassVar
 from uuid import UUID
 
-from aiotaskstore.errors import DatabaseUnavailableError, TaskStoreError
-from aiotaskstore.storage.statements import Naming, Statements
-from aiotaskstore.storage.steps import Begin, Operation, Row, Rows, Step, T, Unit
-
-TestClock = Callable[[], datetime]
-Hint = Callable[[frozenset[str]], None]
-"""Hears which queues may have work; an empty set means any of them, `CANCEL` that somebody asked for a cancel."""
-CANCEL = frozenset({"\0cancel"})
-"""A hint that no queue's name can be."""
-
-_TRIES = 8
-
-
-class Conflict(TaskStoreError):  # noqa: N818 - an answer, met by starting the operation again
-    """The database asked to start again: a deadlock, a serialization failure, a lock held too long."""
+from aiotaskstore.errors import ConfigurationError, NotInTransactionError
+from aiotaskstore.mechanics.hint import Hint
+from aiotaskstore.mechanics.loaded_types import is_sqlalchemy
+from aiotaskstore.mechanics.notifier import Subscriber
+from aiotaskstore.storage.binding import TestClock
+from aiotaskstore.storage.faults import explain_callers_conflict
+from aiotaskstore.storage.operation import Operation, Step, T
+from aiotaskstore.storage.retrying import RetryRule, run_retrying
+from aiotaskstore.storage.running import run_operation
+from aiotaskstore.storage.session import Session
+from aiotaskstore.storage.statements import Statements, Syntax
+from aiotaskstore.storage.table_names import TableNames
+from aiotaskstore.storage.watchdog import CLEANUP
 
 
-class Ear(ABC):
-    """A way by which hints from other processes arrive."""
+class NotificationListener(ABC):
+    """Receives hints from other processes."""
 
     @abstractmethod
     async def lost(self) -> None:
-        """Wait until hints no longer arrive."""
-
-
-class Session(ABC):
-    """One connection, for the length of one operation."""
-
-    @abstractmethod
-    async def begin(self) -> None:
-        """Open a transaction, or a savepoint inside a caller's."""
-
-    @abstractmethod
-    async def commit(self) -> None:
-        """Keep what was done since `begin`."""
-
-    @abstractmethod
-    async def rollback(self) -> None:
-        """Undo what was done since `begin`."""
-
-    @abstractmethod
-    async def run(self, step: Step) -> Rows:
-        """Run one step; the driver's exceptions come out as ours."""
-
-    @abstractmethod
-    async def script(self, sql: str) -> None:
-        """Run one statement of a migration."""
-
-
-async def drive(unit: Unit[T], session: Session, stepped: Callable[[], None] = lambda: None) -> T:
-    """Carry an operation through its steps; whatever stops it, also a cancellation, rolls it back.
-
-    `stepped` is called after each step.
-    """
-    begun = False
-    try:
-        step = next(unit)
-        while True:
-            if isinstance(step, Begin):
-                begun = True
-                await session.begin()
-                step = unit.send(())
-            else:
-                step = unit.send(await session.run(step))
-            stepped()
-    except StopIteration as stop:
-        result: T = stop.value
-    except BaseException:
-        unit.close()
-        if begun:
-            await session.rollback()
-        raise
-    if begun:
-        await session.commit()
-    return result
+        """Return when hints no longer arrive."""
 
 
 class Database(ABC):
@@ -93,103 +38,182 @@ class Database(ABC):
 
     deadline: float
     clock: TestClock | None
-    naming: Naming
+    table_names: TableNames
     kind: ClassVar[str]
     """The dialect's name, as its .sql file has it."""
+    syntax: ClassVar[Syntax]
+    """What this dialect writes for `:now` and `:later(x)`."""
     joins: ClassVar[str]
-    """Which connections `using()` takes here, in words."""
-    wakes_sleepers: ClassVar[bool] = False
-    """Whether inserters look for a sleeping dispatcher before they tell anybody."""
+    """The connection that `using()` accepts on this dialect, for an error message."""
+    joins_too: ClassVar[str]
+    """What else it accepts."""
+    notifies_idle_dispatchers: ClassVar[bool] = False
+    """Whether hints are sent to other processes. A hint of work is sent only while a dispatcher sleeps."""
     waking: ClassVar[str] = "poll"
-    """How hints arrive from other processes, where they do."""
+    """How hints from other processes arrive, where they arrive at all."""
+    no_notifications: str = ""
+    """An explanation for people, where this dialect could deliver hints and does not: the reason, and what to do."""
     no_limit: ClassVar[str] = ""
-    """What stands before OFFSET where there is no LIMIT."""
+    """The LIMIT clause that must precede OFFSET where no limit is wanted."""
+    locking: ClassVar[str] = " FOR UPDATE"
+    """The clause with which a SELECT reads the newest committed rows, also in a transaction with an older snapshot."""
     shared_memory: bool = False
-    """Whether the database lives in this process alone."""
+    """Whether the database exists only in the memory of this process."""
 
-    def __init__(self, *, naming: Naming, clock: TestClock | None, deadline: float) -> None:
-        self.naming, self.clock, self.deadline = naming, clock, deadline
-        self.statements: Statements = self.load()
+    def __init__(self, *, table_names: TableNames, clock: TestClock | None, deadline: float) -> None:
+        self.check(table_names)
+        self.table_names, self.clock, self.deadline = table_names, clock, deadline
+        syntax = self.syntax if clock is None else replace(self.syntax, now=None)
+        self.statements: Statements = Statements(self.kind, table_names, syntax)
 
-    @abstractmethod
-    def load(self) -> Statements:
-        """Read this dialect's statements."""
+    @classmethod
+    def check(cls, _table_names: TableNames) -> None:
+        """Raise `ConfigurationError` if the dialect cannot be used here, or not with these table names."""
+        return
 
     @abstractmethod
     async def open(self) -> None:
-        """Connect. Raises `DatabaseUnavailableError` or `ConfigurationError`, and then leaves nothing open."""
+        """Connect. Raises `DatabaseUnavailableError` or `ConfigurationError`; after an error nothing is left open."""
 
     @abstractmethod
     async def close(self) -> None:
-        """Disconnect; a pool that the application gave stays open."""
+        """Disconnect; the application's own pool stays open."""
+
+    def abandon(self) -> None:
+        """Close the connections of an event loop that is closed itself, without waiting."""
+        return
 
     @abstractmethod
     async def version(self) -> str:
-        """Name the server and its version, for people."""
+        """Return the server's name and version, for people."""
 
     @abstractmethod
-    def session(self) -> AbstractAsyncContextManager[Session]:
-        """Lend a connection of ours for one operation."""
+    def session(self, limit: float | None = None) -> AbstractAsyncContextManager[Session]:
+        """Lend a connection of ours for one operation.
+
+        Raises `DatabaseUnavailableError` if no connection is free within `limit` seconds (else `deadline`). Leaving the
+        block takes at most `CLEANUP` seconds, also while a statement is still running on the connection.
+        """
 
     @abstractmethod
     def borrow(self, connection: Any) -> Session:
         """Make a session of the caller's connection.
 
-        Raises `ConfigurationError` for a connection of another kind and `NotInTransactionError` for one that
-        would commit every statement by itself.
+        Raises `ConfigurationError` for a connection of another driver, and `NotInTransactionError` for a connection
+        that would commit every statement by itself. SQLAlchemy's must have become the driver's before.
         """
+
+    def no_connection_here(self, name: str, connection: object) -> ConfigurationError:
+        """Return the error for what is no connection to a database of this kind, called `name`."""
+        return ConfigurationError(
+            f"This store is on {name}: .using() takes {self.joins}, not {type(connection).__name__} (of "
+            f"{type(connection).__module__.partition('.')[0]}). It also takes {self.joins_too}."
+        )
+
+    def check_joinable(self, connection: Any) -> None:
+        """Raise what `borrow` raises, as far as that is known without waiting for the caller's connection."""
+        if not is_sqlalchemy(connection):
+            self.borrow(connection)
+            return
+        from aiotaskstore.storage.sqlalchemy.connection import check_dialect  # noqa: PLC0415 - an optional package
+
+        check_dialect(connection, self.kind)
 
     @abstractmethod
     def transaction(self) -> AbstractAsyncContextManager[Any]:
-        """Open a transaction and lend the driver's own connection; commits unless the block raises."""
+        """Open a transaction and yield the driver's connection; commit the transaction unless the block raises."""
+
+    @abstractmethod
+    def close_lent(self, connection: Any) -> None:
+        """Close by force, without waiting, the connection of an open `transaction()`, which is rolled back by that.
+
+        Whoever still has the connection can then send nothing more on it.
+        """
+
+    def by_ids(self, table: str) -> tuple[str, tuple[str, ...]]:
+        """Return the FROM and WHERE parts of a SELECT that reads the rows of the parameter `ids`."""
+        return table, ("id IN :ids",)
 
     @abstractmethod
     def instant(self, value: Any) -> datetime:
         """Read a stored instant."""
 
     @abstractmethod
-    def twin(self) -> Database | None:
-        """Make an unopened database of the same kind for another thread's loop; `None` where it must share."""
+    def unopened_copy(self) -> Database | None:
+        """Return an unopened database of the same kind for another thread's loop; `None` where it must be shared."""
 
     async def probe(self) -> None:
-        """Find out by behaviour, before the first claim, what this server really does."""
+        """Test, before the first claim, which features this server really has."""
         return
 
-    async def read(self, operation: Operation[T]) -> T:
-        """Run an operation that writes nothing."""
-        return await self.write(operation)
+    async def read(self, operation: Operation[T], *, limit: float | None = None) -> T:
+        """Run an operation that writes nothing; if its connection is lost, run it again on another connection.
 
-    async def write(self, operation: Operation[T]) -> T:
-        """Run an operation on a connection of ours, again from its beginning where the database asks so."""
-        for attempt in range(1, _TRIES + 1):
-            try:
-                return await self._once(operation)
-            except Conflict as conflict:
-                if attempt == _TRIES:
-                    raise DatabaseUnavailableError(
-                        f"The database refused the same transaction {_TRIES} times: {conflict}"
-                    ) from conflict
-            await asyncio.sleep(random.uniform(0.2, 1) * min(0.005 * 2**attempt, 0.5))  # noqa: S311 - jitter
-        raise AssertionError("unreachable")
+        The whole call may take `limit` seconds where that is less than `deadline`, and each step half of `limit`: if
+        one connection is dead, the other half is left for another one.
+        """
+        return await run_retrying(operation, self.session, RetryRule(self.deadline, limit, reads=True))
 
-    async def run_on(self, connection: Any, operation: Operation[T]) -> T:
-        """Run an operation inside the caller's transaction; it is never started again."""
-        return await drive(operation(), self.borrow(connection))
+    async def write(self, operation: Operation[T], *, retry_held: bool = True, limit: float | None = None) -> T:
+        """Run an operation on a connection of ours; after a `Conflict`, run it again from its beginning.
+
+        It is also run again when its connection is lost in a transaction before the COMMIT. A
+        `DatabaseUnavailableError` without `nothing_done` means that the operation may be stored all the same. Unless
+        `retry_held`, a lock that another transaction holds raises `LockHeld` at once. For `limit`, see `read`; a write
+        whose COMMIT got no reply is never run again here.
+        """
+        return await run_retrying(operation, self.session, RetryRule(self.deadline, limit, retry_held=retry_held))
+
+    async def run_on(self, connection: Any, operation: Operation[T], *, limit: float | None = None) -> T:
+        """Run an operation inside the caller's transaction, once.
+
+        A statement that takes longer than `limit` seconds (else `deadline`) raises a time-out; the caller's
+        transaction stays usable where the dialect can do that. A connection that does not respond at all is closed.
+        """
+        limit = self.deadline if limit is None else limit
+        return await self._run_joined(await self._drivers_own(connection, limit), operation, limit)
+
+    async def _run_joined(self, connection: Any, operation: Operation[T], limit: float) -> T:
+        """Run an operation on the driver's connection, inside the caller's transaction."""
+        session = self.borrow(connection)
+        session.statement_limit = limit
+        with explain_callers_conflict():
+            return await run_operation(operation(), session, limit + CLEANUP)
+
+    async def _drivers_own(self, connection: Any, limit: float) -> Any:
+        """Return the driver's connection beneath SQLAlchemy's, whose transaction is begun; any other one as it is."""
+        if not is_sqlalchemy(connection):
+            return connection
+        from aiotaskstore.storage.sqlalchemy.connection import begun_connection  # noqa: PLC0415 - an optional package
+
+        driver = await begun_connection(connection, self.kind, limit)
+        try:
+            self.borrow(driver)
+        except NotInTransactionError as error:
+            raise NotInTransactionError("SQLAlchemy", 'without isolation_level="AUTOCOMMIT"') from error
+        return driver
 
     @abstractmethod
     async def migrate_on(self, work: Callable[[Session], Awaitable[None]]) -> None:
-        """Run migrations under whatever lock keeps two processes from migrating at once."""
+        """Run migrations under a lock, so that only one process migrates at a time."""
 
-    def listen(self, _hint: Hint) -> AbstractAsyncContextManager[Ear | None]:
-        """Hear hints from other processes while the block lasts; `None` where they do not arrive."""
-        return _deaf()
+    def listen(self, _receive: Subscriber) -> AbstractAsyncContextManager[NotificationListener | None]:
+        """Receive hints from other processes while the block lasts; yields `None` where no hints can arrive."""
+        return _no_listener()
 
-    async def notify(self, _queues: frozenset[str]) -> None:
-        """Tell sleeping dispatchers in other processes that these queues have work (`CANCEL`: tell all)."""
+    async def notify(self, _hint: Hint) -> None:
+        """Send a hint to other processes: one of work only while a dispatcher sleeps, an urgent one always."""
         return
 
-    def notify_within(self, _queues: frozenset[str]) -> Step | None:
-        """Give the step that tells the same when the caller's transaction commits, where there is one."""
+    async def notify_after_commit(self, _connection: Any, _hint: Hint, _notify: Subscriber) -> None:
+        """Pass a hint to `notify` once the caller's transaction has committed, where its connection tells that.
+
+        Nothing is to be done where the commit itself wakes dispatchers.
+        """
+        return
+
+    def notify_within(self, _hint: Hint) -> Step | None:
+        """Return the step that sends a hint when the caller's transaction commits, where there is one."""
         return None
 
     def uid(self, value: Any) -> UUID:
@@ -204,28 +228,13 @@ class Database(ABC):
         """Read a stored instant that may be absent."""
         return None if value is None else self.instant(value)
 
-    async def _once(self, operation: Operation[T]) -> T:
-        try:
-            async with asyncio.timeout(self.deadline) as limit, self.session() as session:
-                loop = asyncio.get_running_loop()
-                return await drive(operation(), session, lambda: limit.reschedule(loop.time() + self.deadline))
-        except TimeoutError as error:
-            if not limit.expired():
-                raise
-            raise DatabaseUnavailableError(f"The database did not answer within {self.deadline:g} s.") from error
-
 
 @asynccontextmanager
-async def _deaf() -> AsyncIterator[None]:
+async def _no_listener() -> AsyncIterator[None]:
     yield None
 
 
 def fields_of(row: type[tuple[Any, ...]]) -> tuple[str, ...]:
-    """Name a NamedTuple's fields, for a `Batch` of such rows."""
+    """Return the field names of a NamedTuple, for a `Batch` of such rows."""
     fields: tuple[str, ...] = row._fields  # type: ignore[attr-defined]
     return fields
-
-
-def first(rows: Rows) -> Row | None:
-    """Give the only row, or nothing."""
-    return rows[0] if rows else None

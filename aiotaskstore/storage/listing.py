@@ -2,288 +2,209 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, NamedTuple, Self
 from uuid import UUID
 
-from aiotaskstore.errors import ConfigurationError, InvalidQueryError
-from aiotaskstore.ids import as_id
-from aiotaskstore.options import check_instant
-from aiotaskstore.storage.rows import CODES, STATUSES, task_from
-from aiotaskstore.storage.steps import Query, Unit
-from aiotaskstore.task import Task, TaskStatus
-from aiotaskstore.text import storable
+from aiotaskstore.storage.filters import NOT_DELETED, Filters
+from aiotaskstore.storage.operation import Query, Row, Steps
+from aiotaskstore.storage.rows import task_from
+from aiotaskstore.storage.statement_size import MOST_LISTED
+from aiotaskstore.task import Task
 
 if TYPE_CHECKING:
     from aiotaskstore.storage.database import Database
     from aiotaskstore.storage.tasks import Tasks
 
 
-class TaskFilters(TypedDict, total=False):
-    """What `store.tasks.list`, `count` and `where=` take; all given must hold."""
-
-    id: UUID | str
-    id_in: Sequence[UUID | str]
-    alias: str | Sequence[str]
-    queue: str | Sequence[str]
-    status: str | Sequence[str]
-    owner: str | tuple[str, str]
-    """A type alone, or (type, id)."""
-    source: str
-    parent_id: UUID | str
-    definition_id: UUID | str
-    serialization_key: str
-    external_id: str
-    created_from: datetime
-    created_to: datetime
-    finished_from: datetime
-    finished_to: datetime
-    updated_before: datetime
-    include_deleted: bool
-    order_by: str
-    descending: bool
-    limit: int
-    offset: int
-    after: UUID | str
-    """The last id of the page before."""
+class _Half(NamedTuple):
+    table: str
+    ended: str
+    """The column list for what only a finished task has."""
+    name: str
 
 
-_ORDERS = ("id", "created_at", "updated_at", "run_at", "priority", "queue", "alias", "status")
-_EQUAL = ("source", "serialization_key", "external_id")
-_IDS = ("parent_id", "definition_id")
-_BOUNDS = {
-    "created_from": ("created_at", ">="),
-    "created_to": ("created_at", "<="),
-    "finished_from": ("finished_at", ">="),
-    "finished_to": ("finished_at", "<="),
-    "updated_before": ("updated_at", "<"),
-}
-_KNOWN = frozenset(TaskFilters.__annotations__)
+_MAY_BE_NULL = frozenset({"started_at", "finished_at"})
+"""The columns for orders that a task may lack."""
+_LIVE = _Half("aiotaskstore_tasks", "not_ended", "l")
+_FINISHED = _Half("aiotaskstore_history", "ended", "h")
 
 
 @dataclass(frozen=True, slots=True)
-class Listing:
-    """A checked query: conditions with their parameters, an order, a page."""
+class Listing(Filters):
+    """Checked filters as statements."""
 
-    conditions: tuple[str, ...]
-    params: dict[str, Any]
-    order: str = "id"
-    descending: bool = True
-    limit: int | None = None
-    offset: int = 0
-    live: bool = True
-    """Whether the unfinished half can match."""
-    finished: bool = True
+    def parts(self, above: UUID | None = None) -> Iterator[Listing]:
+        """Yield listings that together match what this one does, each with no more ids than one statement takes.
 
-    @staticmethod
-    def parse(filters: TaskFilters) -> Listing:
-        """Check filters; one that cannot be meant is an `InvalidQueryError`."""
-        return _Parser(filters).listing()
+        Those come in the order of ids, and begin with the first id above `above`.
+        """
+        ids: Sequence[UUID] = self.params.get("id_in", ())
+        if len(ids) <= MOST_LISTED:
+            yield self
+            return
+        for start in range(0 if above is None else bisect_right(ids, above), len(ids), MOST_LISTED):
+            yield replace(self, params={**self.params, "id_in": ids[start : start + MOST_LISTED]})
+
+    def whole(self) -> Listing:
+        """Return the listing of all that may be on this one's page."""
+        return replace(self, limit=None if self.limit is None else self.limit + self.offset, offset=0)
+
+    def arranged(self, rows: Sequence[Row], database: Database) -> Sequence[Row]:
+        """Put rows of several parts in order; return the page."""
+        lists = database.statements.lists
+        columns = [name.strip().partition("::")[0] for name in f"{lists['kept']}, {lists['ended']}".split(",")]
+        place = columns.index(self.order)
+        none = [row for row in rows if row[place] is None]
+        some = [row for row in rows if row[place] is not None]
+        ordered = sorted(some, key=lambda row: (row[place], row[0]), reverse=self.descending)
+        ordered += sorted(none, key=lambda row: row[0], reverse=self.descending)
+        return ordered[self.offset : None if self.limit is None else self.offset + self.limit]
 
     def select(self, database: Database) -> Query:
         """Compose the statement that reads the page."""
         lists = database.statements.lists
-        direction = "DESC" if self.descending else "ASC"
-        order = f"{self.order} {direction}" + ("" if self.order == "id" else f", id {direction}")
         params = dict(self.params)
-        page, inner = "", ""
+        page = ""
         if self.limit is not None:
             params |= {"limit": self.limit, "inner": self.limit + self.offset, "offset": self.offset}
-            inner, page = f" ORDER BY {order} LIMIT :inner", " LIMIT :limit OFFSET :offset"
+            page = " LIMIT :limit OFFSET :offset"
         elif self.offset:
             params["offset"] = self.offset
             page = f"{database.no_limit} OFFSET :offset"
-        halves = [
-            f"SELECT {_named(lists['kept'])}, {_named(lists[ended], lists['ended'])} FROM {table}{self._where()}{inner}"
-            for table, ended in self._halves()
-        ]
-        union = " UNION ALL ".join(f"SELECT * FROM ({half}) {name}" for half, name in zip(halves, "lh", strict=False))
-        return Query(f"SELECT * FROM ({union}) page ORDER BY {order}{page}", params)
+        union = " UNION ALL ".join(
+            f"SELECT * FROM (SELECT {_named(lists['kept'])}, {_named(lists[half.ended], lists['ended'])} "
+            f"FROM {half.table}{self._where()}{self._first(half)}) {half.name}"
+            for half in self._halves()
+        )
+        return Query(f"SELECT * FROM ({union}) page{self._order(self.order)}{page}", params)
 
-    def ids(self, limit: int, beyond: UUID) -> Query:
-        """Compose the statement that reads at most `limit` matching ids above `beyond`, smallest first."""
-        where = f"{self._where()} AND id > :beyond" if self.conditions else " WHERE id > :beyond"
-        halves = [f"SELECT id FROM {table}{where} ORDER BY id LIMIT :inner" for table, _ in self._halves()]
-        union = " UNION ALL ".join(f"SELECT id FROM ({half}) {name}" for half, name in zip(halves, "lh", strict=False))
+    def ids(self, limit: int, beyond: UUID, until: datetime) -> Query:
+        """Compose the statement that reads the next matching ids, smallest first.
+
+        They lie above `beyond` and are of tasks that were stored by `until`; at most `limit`.
+        """
+        where = self._where("id > :beyond", "created_at <= :until")
+        union = " UNION ALL ".join(
+            f"SELECT id FROM (SELECT id FROM {half.table}{where} ORDER BY id LIMIT :inner) {half.name}"
+            for half in self._halves()
+        )
         return Query(
             f"SELECT id FROM ({union}) page ORDER BY id LIMIT :inner",
-            self.params | {"inner": limit, "beyond": beyond},
+            self.params | {"inner": limit, "beyond": beyond, "until": until},
         )
+
+    def still(self, live: Sequence[UUID], finished: Sequence[UUID], database: Database) -> list[Query]:
+        """Compose the statements, one a half, that read which of these locked rows match as they are now.
+
+        Each half is asked only for ids that it has: looking for others may lock the gap where they would be.
+        """
+        queries = []
+        for half in self._halves():
+            ids = live if half is _LIVE else finished
+            if not ids:
+                continue
+            params = self.params | {"ids": list(ids)}
+            if "id_in" in params:
+                params["id_in"] = list(ids)  # which were chosen by it
+            source, condition = database.by_ids(half.table)
+            where = self._where(*condition)
+            queries.append(Query(f"SELECT {half.table}.id FROM {source}{where}{database.locking}", params))
+        return queries
+
+    def deleted(self) -> Self:
+        """Return the listing of those that match this one's other conditions, and are soft-deleted."""
+        others = tuple(condition for condition in self.conditions if condition != NOT_DELETED)
+        return replace(self, conditions=(*others, "deleted_at IS NOT NULL"))
+
+    def distinct_aliases(self) -> Query:
+        """Compose the statement that reads which aliases the matches have."""
+        union = " UNION ".join(f"SELECT alias FROM {half.table}{self._where()}" for half in self._halves())
+        return Query(f"SELECT DISTINCT alias FROM ({union}) found", self.params)
 
     def count(self) -> Query:
         """Compose the statement that counts every match."""
-        halves = [f"(SELECT count(*) FROM {table}{self._where()})" for table, _ in self._halves()]
-        return Query(f"SELECT {' + '.join(halves)}", self.params)
+        counts = [f"(SELECT count(*) FROM {half.table}{self._where()})" for half in self._halves()]
+        return Query(f"SELECT {' + '.join(counts)}", self.params)
 
-    def _halves(self) -> list[tuple[str, str]]:
-        halves = []
-        if self.live:
-            halves.append(("aiotaskstore_tasks", "not_ended"))
-        if self.finished:
-            halves.append(("aiotaskstore_history", "ended"))
-        return halves
+    def _first(self, half: _Half) -> str:
+        """Compose the end of the statement that reads what one half may have of the page."""
+        if self.limit is None:
+            return ""
+        unknown = half is _LIVE and self.order == "finished_at"  # no unfinished task has one
+        return f"{self._order('id' if unknown else self.order)} LIMIT :inner"
 
-    def _where(self) -> str:
-        return f" WHERE {' AND '.join(self.conditions)}" if self.conditions else ""
+    def _order(self, column: str) -> str:
+        """Compose the order by a column, then by id; rows without a value come last on every database."""
+        direction = "DESC" if self.descending else "ASC"
+        if column == "id":
+            return f" ORDER BY id {direction}"
+        last = f"{column} IS NULL, " if column in _MAY_BE_NULL else ""
+        return f" ORDER BY {last}{column} {direction}, id {direction}"
 
+    def _halves(self) -> list[_Half]:
+        return [half for half, wanted in ((_LIVE, self.live), (_FINISHED, self.finished)) if wanted]
 
-class _Parser:
-    def __init__(self, filters: TaskFilters) -> None:
-        self.filters: dict[str, Any] = {name: value for name, value in filters.items() if value is not None}
-        unknown = set(filters) - _KNOWN
-        if unknown:
-            raise InvalidQueryError(f"There is no filter {_listed(unknown)}. Known: {_listed(_KNOWN)}.")
-        self.conditions: list[str] = []
-        self.params: dict[str, Any] = {}
-        self.live = self.finished = True
-
-    def listing(self) -> Listing:
-        self._identity()
-        self._names()
-        self._owner()
-        self._instants()
-        if not self.filters.get("include_deleted", False):
-            self.conditions.append("deleted_at IS NULL")
-        order = self.filters.get("order_by", "id")
-        if order not in _ORDERS:
-            raise InvalidQueryError(f'Tasks cannot be ordered by "{order}"; take one of {_listed(_ORDERS)}.')
-        if "after" in self.filters and order not in {"id", "created_at"}:
-            raise InvalidQueryError("after= pages by id: leave order_by out, or use offset=.")
-        return Listing(
-            tuple(self.conditions),
-            self.params,
-            order="id" if order == "created_at" else order,
-            descending=bool(self.filters.get("descending", True)),
-            limit=self._count("limit"),
-            offset=self._count("offset") or 0,
-            live=self.live,
-            finished=self.finished,
-        )
-
-    def _identity(self) -> None:
-        if "id" in self.filters:
-            self._add("id = :id", id=self._id("id", self.filters["id"]))
-        if "id_in" in self.filters:
-            ids = self._many("id_in")
-            self._add("id IN :id_in", id_in=[self._id("id_in", one) for one in ids])
-        for name in _IDS:
-            if name in self.filters:
-                self._add(f"{name} = :{name}", **{name: self._id(name, self.filters[name])})
-        if "after" in self.filters:
-            sign = "<" if self.filters.get("descending", True) else ">"
-            self._add(f"id {sign} :after", after=self._id("after", self.filters["after"]))
-
-    def _names(self) -> None:
-        for name in ("alias", "queue"):
-            if name in self.filters:
-                self._add(f"{name} IN :{name}", **{name: [self._text(name, one) for one in self._many(name)]})
-        for name in _EQUAL:
-            if name in self.filters:
-                self._add(f"{name} = :{name}", **{name: self._text(name, self.filters[name])})
-        if "status" in self.filters:
-            statuses = [self._status(one) for one in self._many("status")]
-            self._add("status IN :status", status=[CODES[one] for one in statuses])
-            self.live = any(not one.finished for one in statuses)
-            self.finished = any(one.finished for one in statuses)
-
-    def _owner(self) -> None:
-        if "owner" not in self.filters:
-            return
-        owner = self.filters["owner"]
-        if isinstance(owner, str):
-            self._add("owner_type = :owner_type", owner_type=self._text("owner", owner))
-        elif isinstance(owner, tuple) and len(owner) == 2:  # noqa: PLR2004 - (type, id)
-            type_, id_ = (self._text("owner", part) for part in owner)
-            self._add("owner_type = :owner_type", owner_type=type_)
-            self._add("owner_id = :owner_id", owner_id=id_)
-        else:
-            raise InvalidQueryError(f'owner= takes "type" or ("type", "id"), not {owner!r}.')
-
-    def _instants(self) -> None:
-        for name, (column, sign) in _BOUNDS.items():
-            if name not in self.filters:
-                continue
-            try:
-                value = check_instant(self.filters[name], name)
-            except ConfigurationError as error:
-                raise InvalidQueryError(str(error)) from None
-            self._add(f"{column} {sign} :{name}", **{name: value})
-            if column == "finished_at":
-                self.live = False
-
-    def _add(self, condition: str, **params: Any) -> None:
-        self.conditions.append(condition)
-        self.params |= params
-
-    def _many(self, name: str) -> list[Any]:
-        value = self.filters[name]
-        if isinstance(value, str):
-            value = [value]
-        try:
-            values = list(value)
-        except TypeError:
-            raise InvalidQueryError(f"{name} takes one or a list, not {value!r}.") from None
-        if not values:
-            raise InvalidQueryError(f"{name} is an empty list, which nothing can match; leave it out.")
-        return values
-
-    def _text(self, name: str, value: object) -> str:
-        if not isinstance(value, str) or not value:
-            raise InvalidQueryError(f"{name} must be a text that is not empty, not {value!r}.")
-        if "\0" in value or not storable(value):
-            raise InvalidQueryError(f"{name} must be storable text, but {value!r} is not.")
-        return value
-
-    def _id(self, name: str, value: Any) -> UUID:
-        try:
-            return as_id(value)
-        except ConfigurationError as error:
-            raise InvalidQueryError(f"{name}: {error}") from None
-
-    def _status(self, value: Any) -> TaskStatus:
-        try:
-            return TaskStatus(value)
-        except ValueError:
-            raise InvalidQueryError(
-                f"There is no status {value!r}; take one of {_listed(STATUSES.values())}."
-            ) from None
-
-    def _count(self, name: str) -> int | None:
-        value = self.filters.get(name)
-        if value is None:
-            return None
-        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**31:
-            raise InvalidQueryError(f"{name} must be a whole number of zero or more, below 2**31, not {value!r}.")
-        return value
+    def _where(self, *more: str) -> str:
+        conditions = (*self.conditions, *more)
+        return f" WHERE {' AND '.join(conditions)}" if conditions else ""
 
 
-def page(tasks: Tasks, listing: Listing) -> Unit[list[Task]]:
-    """Read a page of tasks, with what stands beside them."""
+def page(tasks: Tasks, listing: Listing) -> Steps[list[Task]]:
+    """Read a page of tasks, with their side rows."""
     database = tasks.database
-    rows = yield listing.select(database)
-    beside = yield from tasks.beside([database.uid(row[0]) for row in rows])
-    return [task_from(row, database, beside) for row in rows]
+    parts = list(listing.parts())
+    if len(parts) == 1:
+        rows = yield listing.select(database)
+    else:
+        found: list[Row] = []
+        for part in parts:
+            found += yield part.whole().select(database)
+        rows = listing.arranged(found, database)
+    side_rows = yield from tasks.side_rows([database.uid(row[0]) for row in rows])
+    return [task_from(row, database, side_rows) for row in rows]
 
 
-def matching(tasks: Tasks, listing: Listing, limit: int, beyond: UUID) -> Unit[list[UUID]]:
+def matching(tasks: Tasks, listing: Listing, limit: int, beyond: UUID, until: datetime) -> Steps[list[UUID]]:
     """Read the next ids that match."""
-    rows = yield listing.ids(limit, beyond)
-    return [tasks.database.uid(row[0]) for row in rows]
+    found: list[UUID] = []
+    for part in listing.parts(beyond):
+        rows = yield part.ids(limit - len(found), beyond, until)
+        found += (tasks.database.uid(row[0]) for row in rows)
+        if len(found) >= limit:
+            break
+    return found
 
 
-def total(listing: Listing) -> Unit[int]:
+def still_matching(tasks: Tasks, listing: Listing, live: Sequence[UUID], finished: Sequence[UUID]) -> Steps[set[UUID]]:
+    """Read which of these locked rows match as they are now."""
+    found: set[UUID] = set()
+    for query in listing.still(live, finished, tasks.database):
+        found |= {tasks.database.uid(row[0]) for row in (yield query)}
+    return found
+
+
+def aliases(listing: Listing) -> Steps[list[str]]:
+    """Read which aliases the matches have."""
+    found: set[str] = set()
+    for part in listing.parts():
+        found |= {row[0] for row in (yield part.distinct_aliases())}
+    return sorted(found)
+
+
+def total(listing: Listing) -> Steps[int]:
     """Count the matches."""
-    rows = yield listing.count()
-    return int(rows[0][0])
+    count = 0
+    for part in listing.parts():
+        rows = yield part.count()
+        count += int(rows[0][0])
+    return count
 
 
 def _named(values: str, names: str | None = None) -> str:
-    """Name the columns of a list, whatever casts stand on them."""
+    """Name the columns of a list, whatever casts they have."""
     columns = [name.strip().partition("::")[0] for name in (names or values).split(",")]
     return ", ".join(f"{value.strip()} AS {name}" for value, name in zip(values.split(","), columns, strict=True))
-
-
-def _listed(names: Any) -> str:
-    return ", ".join(sorted(str(name) for name in names))

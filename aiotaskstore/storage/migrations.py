@@ -1,4 +1,4 @@
-"""Numbered forward migrations: the .sql files in order, each applied once, under a lock."""
+"""Migrations: numbered .sql files, applied in order, each once, under a lock."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiotaskstore.errors import SchemaOutdatedError, SchemaTooNewError
-from aiotaskstore.storage.statements import Naming
-from aiotaskstore.storage.steps import Call, Rows, Unit
+from aiotaskstore.storage.faults import explain_conflict
+from aiotaskstore.storage.operation import Call, Rows, Steps
+from aiotaskstore.storage.table_names import TableNames
 
 if TYPE_CHECKING:
     from aiotaskstore.storage.database import Database
@@ -35,18 +36,18 @@ def migrations(kind: str) -> tuple[Migration, ...]:
 
 
 LATEST = migrations("sqlite")[-1].version
-"""The version this library needs; the same number on every dialect."""
+"""The schema version that this library needs; the same number on every dialect."""
 
 
 async def migrate(database: Database) -> int:
-    """Bring the tables to `LATEST`; gives how many migrations were applied. Safe to repeat and to race.
+    """Bring the tables to `LATEST`; return how many migrations were applied. Safe to repeat and to race.
 
-    Raises `SchemaTooNewError` when a newer library has been here.
+    Raises `SchemaTooNewError` if a newer library has migrated the tables.
     """
     applied: list[Migration] = []
 
     async def work(session: Any) -> None:
-        for statement in split(_versions_table(database.kind, database.naming)):
+        for statement in split(_versions_table(database.kind, database.table_names)):
             await session.script(statement)
         found = (await session.run(Call("schema_version")))[0][0] or 0
         if found > LATEST:
@@ -54,46 +55,49 @@ async def migrate(database: Database) -> int:
         for migration in migrations(database.kind):
             if migration.version <= found:
                 continue
-            for statement in split(database.naming.apply(migration.sql)):
+            for statement in split(database.table_names.apply(migration.sql)):
                 await session.script(statement)
             await session.run(Call("record_migration", {"version": migration.version, "name": migration.name}))
             applied.append(migration)
 
-    await database.migrate_on(work)
+    with explain_conflict(
+        "A migration met somebody's open transaction. Migrate again once that is over; the database says:"
+    ):
+        await database.migrate_on(work)
     return len(applied)
 
 
 async def check(database: Database) -> None:
-    """Raise `SchemaOutdatedError` or `SchemaTooNewError` unless the tables are at `LATEST`."""
+    """Raise `SchemaOutdatedError` or `SchemaTooNewError` unless the tables have the version `LATEST`."""
     found = await version(database)
     if found is None or found < LATEST:
-        raise SchemaOutdatedError(found, LATEST)
+        raise SchemaOutdatedError(found, LATEST, f"Looked for: {database.table_names.described}.")
     if found > LATEST:
         raise SchemaTooNewError(found, LATEST)
 
 
 async def version(database: Database) -> int | None:
-    """Give the version the tables are at; `None` where there are none."""
+    """Return the schema version of the tables; `None` where there are no tables."""
 
-    def ask() -> Unit[Rows]:
+    def schema_version() -> Steps[Rows]:
         return (yield Call("schema_version"))
 
     try:
-        rows = await database.read(ask)
+        rows = await database.read(schema_version)
     except SchemaOutdatedError:
         return None
     found: int | None = rows[0][0]
     return found
 
 
-def ddl(kind: str, naming: Naming) -> str:
-    """Give every statement that `migrate` runs, as one text for people who run DDL themselves."""
-    parts = [f"CREATE SCHEMA IF NOT EXISTS {naming.schema};"] if naming.schema else []
-    parts.append(_versions_table(kind, naming))
-    for migration in migrations(kind):
-        parts.append(naming.apply(migration.sql).strip())
+def ddl(kind: str, table_names: TableNames, *, until: int = LATEST) -> str:
+    """Return every statement that `migrate` runs, as one text for people who run DDL themselves."""
+    parts = [f"CREATE SCHEMA IF NOT EXISTS {table_names.quoted_schema};"] if table_names.schema else []
+    parts.append(_versions_table(kind, table_names))
+    for migration in migrations(kind)[:until]:
+        parts.append(table_names.apply(migration.sql).strip())
         parts.append(
-            naming.apply(
+            table_names.apply(
                 "INSERT INTO aiotaskstore_migrations (version, name, applied_at) "  # noqa: S608 - our own constants
                 f"VALUES ({migration.version}, '{migration.name}', {_NOW[kind]});"
             )
@@ -102,7 +106,7 @@ def ddl(kind: str, naming: Naming) -> str:
 
 
 def split(sql: str) -> list[str]:
-    """Cut a text into its statements."""
+    """Split a text into its statements."""
     bare = re.sub(r"^\s*--.*$\n?", "", sql, flags=re.MULTILINE)
     return [part.strip() for part in re.split(r";\s*(?:\n|$)", bare) if part.strip()]
 
@@ -116,8 +120,8 @@ _INSTANT = {"postgresql": "timestamptz", "mysql": "DATETIME(6)", "sqlite": "INTE
 _TEXT = {"postgresql": "text", "mysql": "VARCHAR(100)", "sqlite": "TEXT"}
 
 
-def _versions_table(kind: str, naming: Naming) -> str:
-    return naming.apply(
+def _versions_table(kind: str, table_names: TableNames) -> str:
+    return table_names.apply(
         "CREATE TABLE IF NOT EXISTS aiotaskstore_migrations (\n"
         "    version INTEGER PRIMARY KEY,\n"
         f"    name {_TEXT[kind]} NOT NULL,\n"

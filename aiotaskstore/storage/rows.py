@@ -1,33 +1,24 @@
-"""Row ⇄ value."""
+"""Converts rows to values of the library, such as `Task`, and back."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from aiotaskstore.definition_record import Definition
+from aiotaskstore.definition_record import Definition, DefinitionStatus
 from aiotaskstore.retention import Retention
-from aiotaskstore.task import AttemptError, Claim, Progress, Task, TaskStatus
+from aiotaskstore.storage.side_rows import SideRows
+from aiotaskstore.storage.statements import read
+from aiotaskstore.task import Claim, Task, TaskStatus, load_metadata
 
 if TYPE_CHECKING:
     from aiotaskstore.storage.database import Database
-    from aiotaskstore.storage.steps import Row
+    from aiotaskstore.storage.operation import Row
 
-CODES: dict[TaskStatus, int] = {
-    TaskStatus.SCHEDULED: 0,
-    TaskStatus.PENDING: 1,
-    TaskStatus.WAITING: 2,
-    TaskStatus.RUNNING: 3,
-    TaskStatus.PAUSED: 4,
-    TaskStatus.SUCCEEDED: 5,
-    TaskStatus.FAILED: 6,
-    TaskStatus.CANCELLED: 7,
-    TaskStatus.INTERRUPTED: 8,
-}
-"""How a status is stored."""
+CODES: dict[TaskStatus, int] = {status: int(read("shared")[1][status]) for status in TaskStatus}
+"""How a status is stored: `shared.sql` says it."""
 
 STATUSES = {code: status for status, code in CODES.items()}
 
@@ -35,16 +26,7 @@ ON_STUCK = ("retry", "fail", "interrupt")
 """How `on_stuck` is stored: by its place here."""
 
 
-class Beside:
-    """What stands beside tasks' rows: their errors, progress and details, by task id."""
-
-    def __init__(self) -> None:
-        self.errors: dict[UUID, list[AttemptError]] = {}
-        self.progress: dict[UUID, Progress] = {}
-        self.details: dict[UUID, list[str]] = {}
-
-
-def task_from(row: Row, database: Database, beside: Beside) -> Task:
+def task_from(row: Row, database: Database, side_rows: SideRows) -> Task:
     """Make a Task of a row of both column lists, `kept` and `ended`."""
     (
         id_, queue, alias, status, priority, run_at, payload, attempt, max_attempts, timeout, _fence, _on_stuck,
@@ -55,7 +37,7 @@ def task_from(row: Row, database: Database, beside: Beside) -> Task:
     ) = row  # fmt: skip
     instant = database.maybe_instant
     task_id = database.uid(id_)
-    errors = beside.errors.get(task_id, [])
+    errors = side_rows.errors.get(task_id, [])
     if error is None and errors and STATUSES[status] is not TaskStatus.SUCCEEDED:
         error = f"{errors[-1].type}: {errors[-1].message}"
     return Task(
@@ -67,8 +49,10 @@ def task_from(row: Row, database: Database, beside: Beside) -> Task:
         result=_json(result),
         error=error,
         errors=errors,
-        details="\n".join(beside.details.get(task_id, ())),
-        progress=beside.progress.get(task_id),
+        errors_left_out=side_rows.errors_left_out.get(task_id, 0),
+        details="\n".join(side_rows.details.get(task_id, ())),
+        details_left_out=side_rows.details_left_out.get(task_id, 0),
+        progress=side_rows.progress.get(task_id),
         attempt=attempt,
         max_attempts=max_attempts,
         priority=priority,
@@ -80,7 +64,7 @@ def task_from(row: Row, database: Database, beside: Beside) -> Task:
         definition_id=database.maybe_uid(definition_id),
         external_id=external_id,
         serialization_key=serialization_key,
-        metadata=_json(metadata) or {},
+        metadata=load_metadata(metadata),
         retention=Retention.load(retention),
         finish_reason=finish_reason,
         cancel_reason=cancel_reason,
@@ -117,7 +101,7 @@ def running_task(claim: Claim, dispatcher_id: UUID, database: Database) -> Task:
         definition_id=database.maybe_uid(claim.definition_id),
         external_id=claim.external_id,
         serialization_key=claim.serialization_key,
-        metadata=_json(claim.metadata) or {},
+        metadata=load_metadata(claim.metadata),
         retention=Retention.load(claim.retention),
         finish_reason=None,
         cancel_reason=None,
@@ -130,7 +114,7 @@ def running_task(claim: Claim, dispatcher_id: UUID, database: Database) -> Task:
 
 
 def definition_from(row: Row, database: Database) -> Definition:
-    """Make a Definition of a row of statement `definition`."""
+    """Make a Definition of a row of the column list `definition_record`."""
     id_, alias, title, description, memo, status, created_at, updated_at, deleted_at, defaults = row
     return Definition(
         id=database.uid(id_),
@@ -138,25 +122,12 @@ def definition_from(row: Row, database: Database) -> Definition:
         title=title,
         description=description,
         memo=memo,
-        status=status,
+        status=DefinitionStatus(status),
         created_at=database.instant(created_at),
         updated_at=database.instant(updated_at),
         deleted_at=database.maybe_instant(deleted_at),
         defaults=json.loads(defaults),
     )
-
-
-def read_beside(database: Database, errors: Sequence[Row], progress: Sequence[Row], details: Sequence[Row]) -> Beside:
-    """Sort the rows of the side tables by task."""
-    beside = Beside()
-    for task_id, attempt, at, type_, message in errors:
-        error = AttemptError(attempt, database.instant(at), type_, message)
-        beside.errors.setdefault(database.uid(task_id), []).append(error)
-    for task_id, text, fraction, at in progress:
-        beside.progress[database.uid(task_id)] = Progress(text, fraction, database.instant(at))
-    for task_id, text in details:
-        beside.details.setdefault(database.uid(task_id), []).append(text)
-    return beside
 
 
 def _json(text: str | None) -> Any:

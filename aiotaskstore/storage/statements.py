@@ -1,14 +1,20 @@
-"""Reads the .sql files and compiles each named statement for one driver.
+"""Reads the .sql files and compiles each named statement for one dialect.
 
-A file holds statements under `-- name: …` lines and column lists under `-- list: …` lines. A dialect's file is
-read after `shared.sql` and overrides by name. Parameters are written `:name`. Three forms are reserved:
+A file holds statements under `-- name: …` lines and lists under `-- list: …` lines; comments are dropped. A dialect's
+file is read after `shared.sql`, and replaces what has the same name. A statement may contain:
 
-- `:now` is the database's own clock (under a test clock, a parameter);
-- `:later(x)` is x seconds after now, where x is a parameter or a column;
-- `{name}` is a column list.
+- `:name`, a parameter. What stands in quotes, and PostgreSQL's `::`, is left alone.
+- `:now`, the database's own clock (under a test clock a parameter), and `:later(x)`, x seconds after it, where x is a
+  parameter or a column.
+- `IN :name`, where the parameter is a list of any length: `= ANY($n)` on PostgreSQL, every value in the text on
+  MySQL; on SQLite a `?` for each value of a short list, and one value that is unpacked for a long one.
+- `:rows`, the rows of a batch: on MySQL one JSON document (where a call brings `ids`, those), on SQLite what follows
+  VALUES. PostgreSQL takes a batch as an array for each column, `:name::type[]`. MySQL's `:pairs` is a document too.
+- `{name}`, the list of that name, or another text that is written once; `{t.name}` puts `t.` before each column of it,
+  and `{name(x)}` puts x where the text has `{given}`.
 
-Table names are written with the default prefix, so that every text runs by hand; another prefix or schema is
-put in when the statement is compiled.
+Table names are written with the default prefix, so that every text runs by hand; another prefix or schema is put in
+when the statement is compiled. `python -m aiotaskstore.storage NAME` prints a statement as it runs.
 """
 
 from __future__ import annotations
@@ -19,15 +25,8 @@ from dataclasses import dataclass, field
 from functools import cache, cached_property
 from importlib.resources import files
 
-from aiotaskstore.errors import ConfigurationError
+from aiotaskstore.storage.table_names import TableNames
 
-DEFAULT_PREFIX = "aiotaskstore_"
-TABLES = (
-    "tasks", "ready", "history", "task_keys", "task_errors", "task_progress", "task_details",
-    "definitions", "dispatchers", "migrations",
-)  # fmt: skip
-
-_TABLE = re.compile(rf"{DEFAULT_PREFIX}(?:{'|'.join(TABLES)})\b")
 _NAMED = re.compile(r"^-- (name|list): (\w+)$", re.MULTILINE)
 _PARAMETER = re.compile(r"'(?:[^']|'')*'|::|:([a-z_]+)")
 _LATER = re.compile(r":later\(([^()]+)\)")
@@ -35,7 +34,7 @@ _LATER = re.compile(r":later\(([^()]+)\)")
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """One named text, cut at its parameters: `pieces` has one more entry than `names`."""
+    """One named text, split at its parameters: `pieces` has one more entry than `names`."""
 
     name: str
     pieces: tuple[str, ...]
@@ -43,45 +42,15 @@ class Statement:
 
 
 @dataclass(frozen=True, slots=True)
-class Spelling:
-    """How a dialect says what every dialect says differently."""
+class Syntax:
+    """The SQL that a dialect writes for `:now` and `:later(x)`."""
 
     now: str | None
     """The database's clock; `None` under a test clock, whose instants are parameters of type `instant`."""
     later: Callable[[str], str]
-    """Seconds after `:now`."""
+    """Returns the SQL for an instant that lies so many seconds after `:now`."""
     instant: str = ""
-    """What casts a parameter to an instant, where the database must be told."""
-
-
-@dataclass(frozen=True)
-class Naming:
-    """Which tables are ours: a prefix for each name and, on PostgreSQL, a schema."""
-
-    prefix: str = DEFAULT_PREFIX
-    schema: str | None = None
-
-    def __post_init__(self) -> None:
-        if not (isinstance(self.prefix, str) and re.fullmatch(r"[a-z_][a-z0-9_]{0,29}", self.prefix)):
-            raise ConfigurationError(
-                "A table prefix is lower-case letters, digits and _, at most 30, not starting with a digit; "
-                f"{self.prefix!r} is not."
-            )
-        if self.schema is not None and not re.fullmatch(r"[a-z_][a-z0-9_]{0,62}", str(self.schema)):
-            raise ConfigurationError(
-                f"A schema name is lower-case letters, digits and _, not starting with a digit; {self.schema!r} is not."
-            )
-
-    def apply(self, sql: str) -> str:
-        """Write our names into a text that carries the default ones."""
-        qualifier = f"{self.schema}." if self.schema else ""
-        sql = _TABLE.sub(lambda match: qualifier + match[0], sql) if qualifier else sql
-        return sql.replace(DEFAULT_PREFIX, self.prefix)
-
-    @cached_property
-    def key(self) -> str:
-        """What tells this installation from another one in the same database."""
-        return f"{self.schema or ''}.{self.prefix}"
+    """The cast from a parameter to an instant, where the database needs one."""
 
 
 @dataclass
@@ -89,8 +58,8 @@ class Statements:
     """A dialect's statements by name, compiled on first use."""
 
     dialect: str
-    naming: Naming
-    spelling: Spelling
+    table_names: TableNames
+    syntax: Syntax
     _compiled: dict[str, Statement] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> Statement:
@@ -111,9 +80,9 @@ class Statements:
         return {name: _fill(text, self.lists) for name, text in texts.items()}
 
     def compile(self, name: str, text: str) -> Statement:
-        """Cut one text at its parameters, with our names and this dialect's clock in it."""
-        text = self.naming.apply(text)
-        text = _LATER.sub(lambda match: self.spelling.later(match[1]), text)
+        """Split one text at its parameters, with our table names and this dialect's clock written into it."""
+        text = self.table_names.apply(text)
+        text = _LATER.sub(lambda match: self.syntax.later(match[1]), text)
         pieces, names, at = [""], [], 0
         for match in _PARAMETER.finditer(text):
             pieces[-1] += text[at : match.start()]
@@ -121,11 +90,11 @@ class Statements:
             name_found = match[1]
             if name_found is None:
                 pieces[-1] += match[0]
-            elif name_found == "now" and self.spelling.now:
-                pieces[-1] += self.spelling.now
+            elif name_found == "now" and self.syntax.now:
+                pieces[-1] += self.syntax.now
             elif name_found == "now":
                 names.append(name_found)
-                pieces.append(self.spelling.instant)
+                pieces.append(self.syntax.instant)
             else:
                 names.append(name_found)
                 pieces.append("")
@@ -148,12 +117,12 @@ def read(source: str) -> tuple[dict[str, str], dict[str, str]]:
 
 
 def _fill(text: str, lists: dict[str, str]) -> str:
-    """Put column lists in: `{task}` as it stands, `{t.task}` with an alias before every column."""
+    """Put lists in: `{kept}` as it stands, `{t.kept}` with an alias before every column, `{placed(x)}` with x in it."""
 
-    def columns(match: re.Match[str]) -> str:
+    def filled(match: re.Match[str]) -> str:
         alias, _, name = match[1].rpartition(".")
         if not alias:
-            return lists[name]
+            return _fill(lists[name], lists | {"given": match[2] or ""})
         return ", ".join(f"{alias}.{column.strip()}" for column in lists[name].split(","))
 
-    return re.sub(r"\{([\w.]+)\}", columns, text)
+    return re.sub(r"\{([\w.]+)(?:\(([^{}]*)\))?\}", filled, text)

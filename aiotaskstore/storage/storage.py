@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from aiotaskstore.storage.definitions import Definitions
 from aiotaskstore.storage.dispatchers import Dispatchers
+from aiotaskstore.storage.operation import Call, Steps
+from aiotaskstore.storage.queues import Queues
 from aiotaskstore.storage.rows import STATUSES
-from aiotaskstore.storage.steps import Call, Unit
+from aiotaskstore.storage.schedules import Schedules
 from aiotaskstore.storage.tasks import Tasks
 from aiotaskstore.task import TaskStatus
 
@@ -21,6 +24,8 @@ class Count(NamedTuple):
     queue: str
     status: TaskStatus
     tasks: int
+    oldest_due: datetime | None
+    """When the first of them became due; `None` where none is, or where they have finished."""
 
 
 class Storage:
@@ -31,13 +36,17 @@ class Storage:
         self.tasks = tasks
         self.dispatchers: Dispatchers = Dispatchers(database)
         self.definitions: Definitions = Definitions(database)
+        self.queues: Queues = Queues(database)
+        self.schedules: Schedules = Schedules(database, tasks)
 
-    def twin(self) -> Storage | None:
-        """Make an unopened copy for another thread's loop; `None` where the database must be shared."""
-        database = self.database.twin()
+    def unopened_copy(self) -> Storage | None:
+        """Return an unopened copy for another thread's loop; `None` where the database must be shared."""
+        database = self.database.unopened_copy()
         return None if database is None else Storage(database, type(self.tasks)(database))
 
-    def counts(self) -> Unit[list[Count]]:
-        """Count the tasks of every queue by status; reads every row, so it is for people, not for loops."""
+    def counts(self) -> Steps[list[Count]]:
+        """Count the tasks of every queue by status. It reads every row, so no loop may call it."""
         rows = yield Call("counts")
-        return sorted(Count(row[0], STATUSES[row[1]], row[2]) for row in rows)
+        instant = self.database.instant
+        counts = [Count(row[0], STATUSES[row[1]], row[2], None if row[3] is None else instant(row[3])) for row in rows]
+        return sorted(counts, key=lambda count: (count.queue, count.status))

@@ -26,7 +26,7 @@ class DatabaseURL:
 
     dialect: str
     text: str
-    """The URL as a driver takes it, without `+driver`."""
+    """The URL in the form that drivers accept, without `+driver`."""
 
     def __str__(self) -> str:
         text = _SECRET.sub(r"\1***", self.text)
@@ -40,7 +40,7 @@ class DatabaseURL:
 
     @property
     def path(self) -> str:
-        """What SQLite opens: a file's path, or ":memory:"."""
+        """The path that SQLite opens, or ":memory:"."""
         path = self.text.partition("://")[2].partition("?")[0]  # "#" is a character like any other in a file's name
         return unquote(path).removeprefix("/") or ":memory:"
 
@@ -51,13 +51,13 @@ class DatabaseURL:
 
 
 def parse_url(text: str) -> DatabaseURL:
-    """Read a URL; what cannot be one of ours is a `ConfigurationError` that shows how one looks."""
+    """Read a URL. Raises `ConfigurationError`, with examples, for a URL of no known form."""
     scheme, separator, rest = text.partition("://")
     name, _, driver = scheme.lower().partition("+")
     dialect = _DIALECTS.get(name)
     if not separator or dialect is None:
-        shown = f'"{scheme}://"' if separator else "no scheme"
-        raise ConfigurationError(f"A database URL has {shown}, which is not one of ours. Write {_EXAMPLES}.")
+        shown = f'"{scheme}://", which is not one of ours' if separator else "no scheme"
+        raise ConfigurationError(f"The database URL has {shown}. Write {_EXAMPLES}.")
     if driver not in _DRIVERS[dialect]:
         known = ", ".join(sorted(_DRIVERS[dialect] - {""}))
         raise ConfigurationError(f'No driver "{driver}" is known for {dialect}; take one of: {known}.')
@@ -77,7 +77,7 @@ def parse_url(text: str) -> DatabaseURL:
 
 
 def _check_address(url: str) -> None:
-    """Refuse what is malformed, above all a password that ends too soon; never show any of it."""
+    """Raise `ConfigurationError` for a malformed address, such as a password with an unescaped @; never quote it."""
     try:
         parts = urlsplit(url)
         if "," not in parts.netloc:  # PostgreSQL's several hosts have a port each

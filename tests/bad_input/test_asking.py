@@ -8,13 +8,14 @@ import threading
 from collections.abc import Callable
 from functools import partial
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
 from aiotaskstore import (
     ConfigurationError,
     InvalidQueryError,
+    TaskFilters,
     TaskNotFoundError,
     TaskRouter,
     TaskStatus,
@@ -28,6 +29,16 @@ from tests.unit.test_listing import BAD
 PAGING = {"order_by", "descending", "offset", "after"}
 
 
+def actions_of(store: TaskStore) -> list[Any]:
+    """Every action that takes `where=`, what else it needs given."""
+    tasks = store.tasks
+    return [
+        tasks.cancel, tasks.retry, tasks.delete, tasks.pause, tasks.resume, partial(tasks.reschedule, delay=1),
+        tasks.soft_delete, tasks.restore, partial(tasks.update, priority=1), partial(tasks.update, payload={}),
+        tasks.clone, tasks.mark_succeeded, partial(tasks.mark_succeeded, result=1), tasks.mark_failed,
+    ]  # fmt: skip
+
+
 async def test_a_filter_that_cannot_be_meant_is_refused_and_nothing_is_done(store: TaskStore):
     """By every call that takes filters; the tasks it might have hit are as they were."""
     handle = await store.enqueue("x", unchecked=True, delay=60)
@@ -36,7 +47,7 @@ async def test_a_filter_that_cannot_be_meant_is_refused_and_nothing_is_done(stor
         given: Any = filters
         calls: list[Callable[[], Any]] = [partial(store.tasks.list, **given), partial(store.tasks.count, **given)]
         if not given.keys() & PAGING:
-            calls += [partial(act, where=given) for act in (store.tasks.cancel, store.tasks.retry, store.tasks.delete)]
+            calls += [partial(act, where=given) for act in actions_of(store)]
         for call in calls:
             try:
                 judge(await refusal_of(call), InvalidQueryError, words)
@@ -46,12 +57,72 @@ async def test_a_filter_that_cannot_be_meant_is_refused_and_nothing_is_done(stor
     assert await handle.status() is TaskStatus.SCHEDULED
 
 
-@pytest.mark.parametrize("filters", [{"order_by": "id"}, {"offset": 1}, {"descending": True}, {"after": uuid4()}])
+@pytest.mark.parametrize("filters", [{"order_by": "id"}, {"offset": 1}, {"descending": True}, {"after": UUID(int=7)}])
 async def test_paging_chooses_nothing_to_act_on(filters: Any):
     async with TaskStore("sqlite://") as store:
-        for act in (store.tasks.cancel, store.tasks.retry, store.tasks.delete):
+        for act in actions_of(store):
             words = f"where= chooses tasks; {next(iter(filters))} has no meaning there"
             judge(await refusal_of(partial(act, where=filters)), InvalidQueryError, words)
+
+
+async def test_a_filter_that_is_none_or_absent_never_means_every_task(store: TaskStore):
+    """`where={"queue": request.get("queue")}` must not delete every row."""
+    handles = [await store.enqueue("x", unchecked=True, delay=60) for _ in range(3)]
+    acts = actions_of(store)
+    for name in TaskFilters.__annotations__:
+        filters: Any = {name: None}
+        calls = [partial(act, where=filters) for act in acts]
+        if name != "limit":
+            calls += [partial(store.tasks.list, **filters), partial(store.tasks.count, **filters)]
+        for call in calls:
+            judge(await refusal_of(call), InvalidQueryError, f"{name} is None|where= ")
+    for where in ({}, {"limit": 1}, {"include_deleted": True}, {"include_deleted": False, "limit": None}):
+        for act in acts:
+            judge(await refusal_of(partial(act, where=where)), InvalidQueryError, "no filter that narrows the choice")
+    assert [await handle.status() for handle in handles] == [TaskStatus.SCHEDULED] * 3
+    assert len(await store.tasks.list(limit=None)) == 3
+    assert await store.tasks.count(limit=None) == 3
+    assert await store.tasks.cancel(where={"alias": "x", "limit": 2}) == 2
+    assert await store.tasks.retry(where="all") == 3
+    assert await store.tasks.delete(where="all") == 3
+    assert await store.tasks.count() == 0
+
+
+@pytest.mark.parametrize("text", ["nope", "42", "\ud800", "\0", "x" * 1_000, "{}"])
+async def test_text_that_is_no_uuid_is_an_id_that_never_was(store: TaskStore, text: str):
+    """A request for /tasks/nope is a 404, not a 500."""
+    tasks, handle = store.tasks, store.handle(text)
+    assert await tasks.get(text) is None
+    assert await tasks.status(text) is await handle.status() is None
+    for call in (
+        lambda: tasks.require(text), lambda: tasks.wait(text, 5), lambda: tasks.cancel(text), lambda: tasks.retry(text),
+        lambda: tasks.delete(text), lambda: tasks.pause(text), lambda: tasks.resume(text), lambda: tasks.restore(text),
+        lambda: tasks.reschedule(text, delay=1), lambda: tasks.soft_delete(text), lambda: tasks.clone(text),
+        lambda: tasks.update(text, priority=1), lambda: tasks.mark_succeeded(text), lambda: tasks.mark_failed(text),
+        handle.task, handle.wait, lambda: handle.result(5), handle.cancel,
+        lambda: anext(handle.progress()), lambda: handle.id,
+    ):  # fmt: skip
+        error = await refusal_of(call)
+        judge(error, TaskNotFoundError, "No task .* is stored: an id is a UUID, and this text is none")
+        assert isinstance(error, TaskNotFoundError)
+        assert error.task_id == text
+    for name in ("id", "id_in", "parent_id", "definition_id", "after"):
+        filters: Any = {name: [text] if name == "id_in" else text}
+        judge(await refusal_of(partial(tasks.list, **filters)), InvalidQueryError, f"{name}: A task id is a UUID")
+
+
+@pytest.mark.parametrize("value", ["", 42, b"0123456789abcdef", ["x"], True])
+async def test_what_is_no_text_is_no_id_at_all(store: TaskStore, value: Any):
+    tasks = store.tasks
+    for call in (
+        lambda: tasks.get(value), lambda: tasks.status(value), lambda: tasks.require(value), lambda: tasks.wait(value),
+        lambda: tasks.cancel(value), lambda: tasks.retry(value), lambda: tasks.delete(value), lambda: store.handle(value),
+        lambda: tasks.pause(value), lambda: tasks.resume(value), lambda: tasks.restore(value), lambda: tasks.clone(value),
+        lambda: tasks.reschedule(value, delay=1), lambda: tasks.soft_delete(value), lambda: tasks.mark_failed(value),
+        lambda: tasks.update(value, priority=1), lambda: tasks.mark_succeeded(value, 1),
+        lambda: anext(tasks.watch(value)), lambda: tasks.list(parent_id=value),
+    ):  # fmt: skip
+        judge(await refusal_of(call), InvalidQueryError, "A task id is a UUID such as")
 
 
 @pytest.mark.parametrize("where", ["alias = 'x'", 5, ["alias"]])
@@ -60,6 +131,7 @@ async def test_a_where_that_is_no_mapping_is_refused(where: Any):
         judge(await refusal_of(lambda: store.tasks.cancel(where=where)), InvalidQueryError, "where= takes filters")
 
 
+@pytest.mark.acceptance("A77")
 async def test_a_task_that_is_not_there_is_said_not_to_be(store: TaskStore):
     absent = uuid4()
     handle = store.handle(absent)
@@ -100,6 +172,8 @@ def everything_of(store: TaskStore, task: Any) -> list[Callable[[], Any]]:
         lambda: store.using(object()).tasks.list(), joined, transaction,
         lambda: store.tasks.get(uuid4()), lambda: store.tasks.require(uuid4()), store.tasks.list, store.tasks.count,
         lambda: store.tasks.wait(uuid4()), lambda: store.tasks.cancel(uuid4()), lambda: store.tasks.cancel(where={"alias": "x"}),
+        *(partial(act, where={"alias": "x"}) for act in actions_of(store)), store.tasks.peek, store.tasks.rescue,
+        lambda: store.tasks.clone(uuid4()), lambda: store.tasks.mark_succeeded(uuid4(), 1),
         lambda: store.tasks.retry(uuid4()), lambda: store.tasks.delete(uuid4()), lambda: store.tasks.delete(where={"alias": "x"}),
         handle.result, handle.wait, handle.task, handle.status, handle.cancel, lambda: anext(handle.progress()),
         store.dispatcher().start, store.dispatcher().run_once,
@@ -132,7 +206,7 @@ async def test_whoever_waits_when_the_store_closes_is_told(url: str):
         asyncio.get_running_loop().create_task(refusal_of(call))
         for call in (handle.result, handle.wait, lambda: store.tasks.wait(handle.id, 60))
     ]
-    await eventually(lambda: len(store._open_parts().waiting._waiters.get(handle.id, [])) == 3)
+    await eventually(lambda: len(store._require_open().waiting._waiters.get(handle.id, [])) == 3)
     await store.close()
     async with asyncio.timeout(5):
         for waiter in waiting:
@@ -180,7 +254,7 @@ async def test_a_dispatcher_without_a_task_does_not_start(store: TaskStore):
     for call in (store.dispatcher().start, store.dispatcher().run_once, store.run):
         judge(await refusal_of(call), ConfigurationError, words)
     assert threading.active_count() <= threads
-    parts = store._open_parts()
+    parts = store._require_open()
     assert await parts.storage.database.read(parts.storage.dispatchers.list) == []
 
 
@@ -199,7 +273,7 @@ async def test_a_running_dispatcher_is_not_run_once(store: TaskStore):
             judge(await refusal_of(lambda: dispatcher.stop(grace=-1)), ConfigurationError, "grace must be zero or more")
             assert dispatcher.running
     finally:
-        noop._stores.clear()
+        noop._stores._stores.clear()
 
 
 async def test_a_current_context_is_only_to_be_had_inside_a_run(store: TaskStore):

@@ -90,12 +90,16 @@ def declared(store: TaskStore) -> Any:
     return add
 
 
-def ways(store: TaskStore, task: Any, connection: Any) -> list[Any]:
-    """Every way by which a connection is given to us."""
-
+def join_the_connection(store: TaskStore, task: Any, connection: Any) -> Any:
     async def joined() -> None:
         with store.joined(connection):
             await task.enqueue(1)
+
+    return joined
+
+
+def ways(store: TaskStore, task: Any, connection: Any) -> list[Any]:
+    """Every way by which a connection is given to us."""
 
     return [
         lambda: task.using(connection).enqueue(1),
@@ -107,8 +111,28 @@ def ways(store: TaskStore, task: Any, connection: Any) -> list[Any]:
         lambda: store.using(connection).tasks.list(),
         lambda: store.using(connection).tasks.count(),
         lambda: store.using(connection).tasks.cancel(where={"alias": "add"}),
-        joined,
+        join_the_connection(store, task, connection),
     ]
+
+
+async def test_none_is_no_connection_and_nothing_is_stored(store: TaskStore):
+    """A forgotten connection must not enqueue outside any transaction."""
+
+    @store.task
+    async def add(a: int) -> int:
+        return a
+
+    async def joined() -> None:
+        with store.joined(None):
+            await add.enqueue(1)
+
+    for call in (
+        lambda: add.using(None).enqueue(1), lambda: add.options(delay=5).using(None).enqueue(1),
+        lambda: add.using(None).options(delay=5).enqueue(1), lambda: store.using(None).enqueue("add", {"a": 1}),
+        lambda: store.using(None).enqueue_many([add.draft(1)]), lambda: store.using(None).tasks.list(), joined,
+    ):  # fmt: skip
+        judge(await refusal_of(call), ConfigurationError, "None was given, which would enqueue outside any transaction")
+    assert await store.tasks.count() == 0
 
 
 async def test_a_connection_that_commits_by_itself_is_refused(store: TaskStore, url: str):
@@ -133,14 +157,22 @@ async def test_a_connection_as_its_driver_opens_it_never_commits_for_its_owner(s
     if kind_of(url) == "postgresql":
         return  # asyncpg knows nothing but autocommit and explicit transactions
     task = declared(store)
+    stored = 0
     async with connected(url, autocommit=False) as connection:
-        for number, ending in enumerate(("ROLLBACK", "COMMIT")):
-            await task.using(connection).enqueue(1)
-            await task.options(external_id=f"x{number}").using(connection).enqueue(1)
-            await store.using(connection).enqueue_many([task.draft(1), task.draft(2)])
-            assert await store.tasks.count() == 0, f"stored before the {ending}"
-            await finish(connection, ending)
-        assert await store.tasks.count() == 4
+        for name, count, call in (
+            ("one", 1, lambda: task.using(connection).enqueue(1)),
+            ("one with an external id", 1, lambda: task.options(external_id="x").using(connection).enqueue(1)),
+            ("many", 2, lambda: store.using(connection).enqueue_many([task.draft(1), task.draft(2)])),
+            ("by alias", 1, lambda: store.using(connection).enqueue("elsewhere", unchecked=True)),
+            ("joined", 1, join_the_connection(store, task, connection)),
+            ("a delete", -1, lambda: store.using(connection).tasks.delete(where={"alias": "elsewhere"})),
+        ):
+            for ending in ("ROLLBACK", "COMMIT"):
+                await call()
+                assert await store.tasks.count() == stored, f"{name}: committed before the {ending}"
+                await finish(connection, ending)
+            stored += count
+            assert await store.tasks.count() == stored, name
 
 
 async def test_a_connection_of_another_kind_is_refused(store: TaskStore, url: str):
@@ -190,7 +222,7 @@ async def test_a_closed_connection_is_refused(store: TaskStore, url: str):
     await close(connection)
     for way in ways(store, task, connection):
         judge(
-            await refusal_of(way), DatabaseUnavailableError, rf"The {driver} connection given to \.using\(\) is closed"
+            await refusal_of(way), DatabaseUnavailableError, rf"The {driver} connection of this transaction is closed"
         )
     assert await store.tasks.count() == 0
 

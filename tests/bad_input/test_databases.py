@@ -20,6 +20,7 @@ from uuid import uuid4
 import aiomysql
 import asyncpg
 import pytest
+from pymysql import _auth
 
 from aiotaskstore import (
     ConfigurationError,
@@ -30,6 +31,7 @@ from aiotaskstore import (
     TaskStoreError,
 )
 from aiotaskstore.storage.migrations import LATEST
+from aiotaskstore.storage.mysql.error_translation import translated
 from tests.bad_input.refusals import judge, refusal_of, together
 
 SECRET = "s3cr3t-pa55word"
@@ -94,7 +96,10 @@ def nowhere() -> Iterator[int]:
 
 @pytest.mark.parametrize(
     ("scheme", "words"),
-    [("postgresql", "PostgreSQL cannot be reached"), ("mysql", r"MySQL (is not available|cannot be reached)")],
+    [
+        ("postgresql", "PostgreSQL cannot be reached: nothing listens at"),
+        ("mysql", "MySQL cannot be reached: nothing listens at"),
+    ],
 )
 async def test_a_port_that_nobody_listens_on(scheme: str, words: str, nowhere: int):
     error = await opening(f"{scheme}://ada:{SECRET}@127.0.0.1:{nowhere}/tasks")
@@ -185,6 +190,13 @@ async def test_a_wrong_password_on_mysql(mysql_url: str, somebody: str):
         await execute(mysql_url, f"DROP USER {somebody}@'%'")
 
 
+def test_a_password_that_needs_a_package_that_is_not_there(monkeypatch: pytest.MonkeyPatch):
+    """MySQL 8 takes passwords by RSA; who installed aiomysql alone has none."""
+    monkeypatch.setattr(_auth, "_have_cryptography", False)
+    with pytest.raises(ConfigurationError, match=r"pip install aiotaskstore\[mysql\]"), translated():
+        _auth.sha2_rsa_encrypt(b"secret", b"salt", b"key")
+
+
 async def test_a_role_that_does_not_exist_on_postgresql(postgresql_url: str):
     wrong = await opening(at(postgresql_url, user=f"ats_nobody:{SECRET}"))
     judge(wrong, DatabaseUnavailableError, r"PostgreSQL refused the user or password.*ats_nobody.*ats_nobody:\*\*\*@")
@@ -237,25 +249,30 @@ async def test_a_folder_that_is_not_there(tmp_path: Path):
     judge(
         await opening(f"sqlite:///{file}"),
         DatabaseUnavailableError,
-        f"SQLite cannot open {file}: the folder .*absent does not exist",
+        f"SQLite cannot open {file}: the folder .*absent does not exist. Make it",
     )
     assert list(tmp_path.iterdir()) == []
 
 
 async def test_a_folder_in_the_place_of_a_file(tmp_path: Path):
-    judge(await opening(f"sqlite:///{tmp_path}"), DatabaseUnavailableError, "SQLite cannot use the file|unable to open")
+    judge(
+        await opening(f"sqlite:///{tmp_path}"),
+        DatabaseUnavailableError,
+        f"SQLite cannot open {tmp_path}: it is a folder. Name a file",
+    )
 
 
 async def test_a_file_that_is_no_database(tmp_path: Path):
     file = tmp_path / "notes.txt"
     file.write_text("nothing like a database\n" * 100)
-    judge(await opening(f"sqlite:///{file}"), DatabaseUnavailableError, "not a healthy SQLite database")
+    judge(await opening(f"sqlite:///{file}"), DatabaseUnavailableError, "SQLite finds no healthy database in")
     assert file.read_text() == "nothing like a database\n" * 100
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a folder that not even root may write to")
 async def test_a_folder_that_may_not_be_written_to():
-    judge(await opening("sqlite:////proc/tasks.db"), DatabaseUnavailableError, "SQLite cannot use the file")
+    words = r"SQLite cannot use /proc/tasks\.db: unable to open.*make others in its folder"
+    judge(await opening("sqlite:////proc/tasks.db"), DatabaseUnavailableError, words)
 
 
 # ── tables of another time ────────────────────────────────────────────────────────────────────────────────────
@@ -268,6 +285,7 @@ async def test_tables_that_are_missing(url: str):
         SchemaOutdatedError,
         f"The tables are missing, and this library needs version {LATEST}. Run `aiotaskstore migrate`",
     )
+    judge(error, SchemaOutdatedError, 'Looked for: prefix "aiotaskstore_".')
     assert isinstance(error, SchemaOutdatedError)
     assert (error.found, error.wanted) == (None, LATEST)
     rows = await execute(url, TABLES[urlsplit(url).scheme])
@@ -315,15 +333,12 @@ async def test_tables_that_are_too_old(url: str):
 
 
 async def test_tables_that_go_while_the_store_is_open(url: str):
-    async with TaskStore(url) as store:
+    async with TaskStore(url, prefix="shop_") as store:
         schema = {"postgresql": " CASCADE"}.get(urlsplit(url).scheme, "")
-        await execute(url, f"DROP TABLE aiotaskstore_tasks{schema}")
-        judge(await refusal_of(store.tasks.count), SchemaOutdatedError, "Run `aiotaskstore migrate`")
-        judge(
-            await refusal_of(lambda: store.enqueue("x", unchecked=True)),
-            SchemaOutdatedError,
-            "Run `aiotaskstore migrate`",
-        )
+        await execute(url, f"DROP TABLE shop_tasks{schema}")
+        words = r"The tables are missing, and .*Run `aiotaskstore migrate`.* says: .*shop_tasks"
+        judge(await refusal_of(store.tasks.count), SchemaOutdatedError, words)
+        judge(await refusal_of(lambda: store.enqueue("x", unchecked=True)), SchemaOutdatedError, words)
 
 
 # ── drivers that are not installed ────────────────────────────────────────────────────────────────────────────

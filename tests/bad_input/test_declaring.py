@@ -57,6 +57,10 @@ MISTAKES: list[tuple[str, type[ConfigurationError], str, Callable[[TaskStore], A
     ("a queue name too long", ConfigurationError, "A queue name may have at most 100", declared(queue="q" * 101)),
     ("a retention that is none", ConfigurationError, "retention must be a Retention", declared(retention="all")),
     ("a retention that cannot be", ConfigurationError, "Retention keep must be", lambda _: Retention(keep=cast("Any", "x"))),
+    (
+        "a queue twice", ConfigurationError, "queues names x more than once",
+        lambda _: TaskStore("sqlite://", queues=[Queue("x"), Queue("y"), Queue("x", concurrency=3)]),
+    ),
     ("a queue without slots", ConfigurationError, 'concurrency of queue "x"', lambda _: Queue("x", concurrency=0)),
     ("a dispatcher without slots", ConfigurationError, "concurrency must be", lambda store: store.dispatcher(concurrency=0)),
     ("a queue's slots below one", ConfigurationError, 'slots of queue "x"', lambda store: store.dispatcher(queues={"x": -1})),
@@ -90,7 +94,7 @@ async def test_options_of_a_run_are_refused_before_the_store_opens(url: str):
     store.task(sound)
     judge(await refusal_of(lambda: store.run(concurrency=0)), ConfigurationError, "concurrency must be")
     with pytest.raises(TypeError, match="slots"):
-        await store.run(slots=5)
+        await store.run(slots=5)  # type: ignore[call-arg]
     assert not store.is_open
     with pytest.raises(TypeError, match="slots"):
         store.dispatcher(slots=5)  # type: ignore[call-arg]

@@ -8,10 +8,10 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from functools import partial
 from typing import Any, cast
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -22,6 +22,7 @@ from aiotaskstore import (
     PayloadError,
     Retention,
     TaskHandle,
+    TaskOptions,
     TaskRouter,
     TaskStatus,
     TaskStore,
@@ -116,6 +117,10 @@ OPTIONS: list[Refusal] = [
     Refusal("a queue too long", ConfigurationError, "A queue name may have at most 100 characters", options(queue="q" * 101)),
     Refusal("a queue with NUL", ConfigurationError, "A queue name must not contain a NUL", options(queue="\0")),
     Refusal("a queue with a surrogate", ConfigurationError, "A queue name must be valid Unicode", options(queue="\ud800")),
+    Refusal("an id that is no UUID", ConfigurationError, "id must be a UUID of your own.*not 'order-1'.*external_id", options(id="order-1")),
+    Refusal("an id that is empty", ConfigurationError, "id must be a UUID of your own", options(id="")),
+    Refusal("an id that is a number", ConfigurationError, "id must be a UUID of your own.*not 42", options(id=cast("Any", 42))),
+    Refusal("an id that is nobody's", ConfigurationError, "id must be a UUID of your own", options(id=UUID(int=0))),
     Refusal("a priority too large", ConfigurationError, "priority must be a whole number", options(priority=2**31)),
     Refusal("no attempts", ConfigurationError, "max_attempts must be a whole number of at least 1, but it is 0", options(max_attempts=0)),
     Refusal("attempts without end", ConfigurationError, "max_attempts must be a whole number", options(max_attempts=2**31)),
@@ -152,8 +157,6 @@ MANY: list[Refusal] = [
 ]  # fmt: skip
 
 ASKING: list[Refusal] = [
-    Refusal("a handle to no id", ConfigurationError, "A task id is a UUID such as", lambda store: store.handle("x")),
-    Refusal("a task of no id", ConfigurationError, "A task id is a UUID such as", lambda store: store.tasks.get("x")),
     Refusal("a wait for no time", ConfigurationError, "timeout must be zero or more", lambda store: store.tasks.wait(uuid4(), -1)),
     Refusal("a wait for NaN", ConfigurationError, "timeout must be zero or more", lambda store: store.handle(uuid4()).result(NAN)),
     Refusal("a cancel of nothing", InvalidQueryError, "Say which task: an id, or where=", lambda store: cast("Any", store.tasks).cancel()),
@@ -191,12 +194,13 @@ async def open_store(store: TaskStore) -> AsyncIterator[TaskStore]:
     store.include(router)
     yield store
     for definition in router.handlers:
-        definition._stores.clear()
+        definition._stores._stores.clear()
 
 
 @pytest.mark.parametrize(
     "refusals", [PAYLOADS, ALIASES, OPTIONS, MANY, ASKING], ids=["payloads", "aliases", "options", "many", "asking"]
 )
+@pytest.mark.acceptance("A106")
 async def test_each_is_refused_alone_and_nothing_of_it_is_stored(open_store: TaskStore, refusals: list[Refusal]):
     """Each is called in one group with good ones: those share a batch, and all of them are stored."""
     store = open_store
@@ -283,9 +287,10 @@ async def test_the_background_tells_on_error_and_goes_on(url: str):
             assert await store.tasks.count() == 1
         finally:
             for definition in router.handlers:
-                definition._stores.clear()
+                definition._stores._stores.clear()
 
 
+@pytest.mark.acceptance("A135")
 async def test_a_large_payload_is_stored_and_warned_about(open_store: TaskStore, caplog: pytest.LogCaptureFixture):
     with caplog.at_level(logging.WARNING):
         handle = await anything.enqueue("x" * 110_000)
@@ -313,18 +318,46 @@ async def test_the_longest_of_everything_fits(open_store: TaskStore):
     assert [one.id for one in await store.tasks.list(queue="𝕢" * 100, owner=("𝕠" * 100, "𝕚" * 255))] == [handle.id]
 
 
-@pytest.mark.parametrize("year", [1, 9999])
-async def test_the_farthest_instants_fit_and_trouble_nobody(open_store: TaskStore, year: int):
-    far = datetime(year, 1, 2 if year == 1 else 1, tzinfo=UTC)
+@pytest.mark.parametrize("far", [datetime(1000, 1, 2, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=UTC)])
+async def test_the_farthest_instants_are_stored_and_read(open_store: TaskStore, far: datetime):
     handle = await add.options(run_at=far).enqueue(1)
     assert (await handle.task()).run_at == far
+    for hours in (-23, 23):
+        far.astimezone(timezone(timedelta(hours=hours)))
     async with open_store.dispatcher(concurrency=2**31 - 1):
         assert await (await add.options(timeout=timedelta(days=36500)).enqueue(2)).result(timeout=20) == 3
-        if year == 1:
+        if far.year == 1000:
             assert await handle.result(timeout=20) == 2
     assert await open_store.tasks.count(created_from=datetime.min.replace(tzinfo=UTC)) == 2
     assert await open_store.tasks.count(created_to=datetime.max.replace(tzinfo=UTC)) == 2
     assert await open_store.tasks.count(created_from=datetime.max.replace(tzinfo=UTC)) == 0
+    assert len(await open_store.tasks.list(order_by="run_at")) == 2
+
+
+@pytest.mark.parametrize(
+    "far",
+    [
+        datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC), datetime(1, 1, 2, tzinfo=UTC),
+        datetime(999, 12, 31, tzinfo=UTC), datetime.min.replace(tzinfo=timezone(timedelta(hours=5))),
+        datetime.max.replace(tzinfo=timezone(timedelta(hours=-5))),
+    ],
+    ids=str,
+)  # fmt: skip
+async def test_an_instant_that_some_database_cannot_hold_is_refused_at_once(open_store: TaskStore, far: datetime):
+    calls: list[Any] = [
+        lambda: add.options(run_at=far).enqueue(1), lambda: open_store.enqueue("add", {"a": 1}, run_at=far),
+        lambda: open_store.enqueue_many([add.options(run_at=far).draft(1)]),
+        lambda: open_store.enqueue_soon(add.options(run_at=far).draft(1)),
+    ]  # fmt: skip
+    for call in calls:
+        judge(await refusal_of(call), ConfigurationError, "run_at must lie (between 1000-01-02 and 9999-12-30|within)")
+
+    async def delayed(delay: Any) -> None:
+        await add.options(delay=delay).enqueue(1)
+
+    for delay in (1e300, 10**400, timedelta.max, timedelta.min, float("inf"), True, "5"):
+        judge(await refusal_of(partial(delayed, delay)), ConfigurationError, "delay must")
+    assert await open_store.tasks.list() == []
 
 
 @pytest.mark.parametrize(
@@ -345,3 +378,23 @@ async def test_a_reason_that_cannot_be_stored_cancels_nothing(open_store: TaskSt
     ):
         judge(await refusal_of(call), ConfigurationError, words)
     assert await handle.status() is TaskStatus.SCHEDULED
+
+
+async def test_what_is_refused_is_shown_shortened(open_store: TaskStore):
+    long: Any = "x" * 100_000
+    calls: list[Any] = [
+        *(
+            partial(open_store.enqueue, "add", {"a": 1}, **{name: long})
+            for name in TaskOptions.__annotations__
+            if name != "source"
+        ),
+        *(
+            partial(open_store.tasks.list, **{name: long})
+            for name in ("status", "limit", "order_by", "created_from", "id")
+        ),
+        lambda: TaskStore("sqlite://", prefix=long),
+    ]
+    for call in calls:
+        error = await refusal_of(call)
+        assert isinstance(error, ConfigurationError | InvalidQueryError)
+        assert len(str(error)) < 1_000

@@ -12,8 +12,8 @@ from typing import Any, cast
 import pytest
 from pydantic import BaseModel, field_validator, model_serializer
 
-from aiotaskstore import Fail, Retry, Snooze, Task, TaskContext, TaskStatus, TaskStore, TaskStoreError, current_context
-from aiotaskstore.events import LoopTroubled
+from aiotaskstore import Fail, PayloadError, Retry, Snooze, Task, TaskContext, TaskStatus, TaskStore, current_context
+from aiotaskstore.events import BackgroundFailed
 from tests.bad_input.refusals import judge, together
 
 TEN_MEGABYTES = 10_000_000
@@ -36,10 +36,10 @@ LongName = type("L" * 5_000, (Exception,), {})
 
 
 @asynccontextmanager
-async def working(store: TaskStore) -> AsyncIterator[list[LoopTroubled]]:
+async def working(store: TaskStore) -> AsyncIterator[list[BackgroundFailed]]:
     """Dispatch while the block lasts; afterwards everything still works, and no loop was troubled."""
-    troubles: list[LoopTroubled] = []
-    store.on(LoopTroubled, troubles.append)
+    failures: list[BackgroundFailed] = []
+    store.on(BackgroundFailed, failures.append)
 
     @store.task
     async def innocent(n: int) -> int:
@@ -48,11 +48,11 @@ async def working(store: TaskStore) -> AsyncIterator[list[LoopTroubled]]:
 
     async with store.dispatcher(concurrency=20) as dispatcher:
         before = [await innocent.enqueue(n) for n in range(5)]
-        yield troubles
+        yield failures
         after = [await innocent.enqueue(n) for n in range(5, 10)]
         assert [await handle.result(20) for handle in [*before, *after]] == list(range(10))
         assert dispatcher.running
-    assert troubles == []
+    assert failures == []
 
 
 async def finished(handle: Any) -> Task:
@@ -79,12 +79,12 @@ RESULTS = {
 async def test_a_result_that_cannot_be_stored_fails_its_task_alone(store: TaskStore, how: str):
     if how == "async":
 
-        @store.task(max_attempts=3)
+        @store.task(max_attempts=2, backoff=0)
         async def returns(what: str) -> Any:
             return RESULTS[what][0]()
     else:
 
-        @store.task(max_attempts=3)
+        @store.task(max_attempts=2, backoff=0)
         def returns(what: str) -> Any:
             return RESULTS[what][0]()
 
@@ -95,7 +95,7 @@ async def test_a_result_that_cannot_be_stored_fails_its_task_alone(store: TaskSt
             words = RESULTS[what][1]
             if words is None:
                 continue
-            assert (task.status, task.attempt) == (TaskStatus.FAILED, 1), f"{what}: {task}"
+            assert (task.status, task.attempt) == (TaskStatus.FAILED, 2), f"{what}: {task}"
             assert task.error is not None
             assert task.error.startswith("PayloadError: The result of"), what
             assert re.search(words, task.error), task.error
@@ -138,7 +138,7 @@ async def test_what_the_server_itself_finds_too_large_costs_nobody_else(mysql_ur
         async with working(store):
             bad = makes.enqueue("x" * (most + 1))
             first, refused, last = await together(makes.enqueue("a"), bad, makes.enqueue("b"))
-            judge(refused, TaskStoreError, "MySQL refused a statement .*max_allowed_packet")
+            judge(refused, PayloadError, "does not fit in MySQL's max_allowed_packet")
             assert [await first.result(20), await last.result(20)] == ["a", "b"]
             task = await finished(await makes.enqueue("c", most + 1))
             assert (task.status, task.finish_reason) == (TaskStatus.FAILED, "unstorable")
@@ -209,6 +209,7 @@ def error_of(what: str) -> BaseException:
 
 
 @pytest.mark.parametrize("how", ["async", "sync"])
+@pytest.mark.acceptance("A58")
 async def test_an_error_of_any_kind_fails_its_task_alone(store: TaskStore, how: str):
     if how == "async":
 
@@ -332,7 +333,7 @@ async def test_output_that_cannot_be_stored_fails_its_task_alone(store: TaskStor
         task = await finished(await leaves.enqueue())
         assert task.status == status
         if status == "failed":
-            assert str(task.error).startswith('PayloadError: The result of "leaves"')
+            assert str(task.error).startswith('PayloadError: The output of "leaves"')
 
 
 async def test_what_a_handler_enqueues_wrongly_is_its_own_error(store: TaskStore):
@@ -381,3 +382,20 @@ async def test_listeners_that_raise_change_nothing(url: str, caplog: pytest.LogC
                 assert await (await works.enqueue(fail=False)).result(20) == "done"
                 assert (await (await works.enqueue(fail=True)).wait(20)).status is TaskStatus.FAILED
                 assert await (await works.enqueue(fail=False)).result(20) == "done"
+
+
+async def test_a_timeout_of_the_handlers_own_is_told_from_ours(store: TaskStore):
+    @store.task(timeout=0.2)
+    async def times_out(by_itself: bool) -> None:
+        if by_itself:
+            raise TimeoutError("something the handler waited for")
+        await asyncio.sleep(30)
+
+    async with working(store):
+        own = await finished(await times_out.enqueue(by_itself=True))
+        ours = await finished(await times_out.enqueue(by_itself=False))
+    assert (own.error, own.finish_reason) == ("TimeoutError: something the handler waited for", "error")
+    assert (ours.error, ours.finish_reason) == (
+        "TimeoutError: the handler took longer than its timeout of 0.2 s",
+        "timeout",
+    )

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-TASKS = {"drain": 500, "enqueue": 500, "latency": 20, "memory": 500, "backlog": 500}
+TASKS = {"drain": 500, "enqueue": 500, "latency": 20, "memory": 500, "backlog": 500, "keys": 500}
 
 
 @pytest.mark.parametrize("benchmark", TASKS)
 def test_a_benchmark_prints_ratios_and_leaves_nothing_behind(benchmark: str, tmp_path: Path) -> None:
-    file = tmp_path / "bench.db"
+    file = tmp_path / "harness.db"
     done = run(benchmark, "--url", f"sqlite:///{file}", "--tasks", str(TASKS[benchmark]), "--rounds", "1",
                "--gap", "0.005", "--json")  # fmt: skip
 
@@ -24,7 +24,9 @@ def test_a_benchmark_prints_ratios_and_leaves_nothing_behind(benchmark: str, tmp
     *shown, last = done.stdout.splitlines()
     assert any("÷ raw" in line for line in shown)
     report = json.loads(last)
-    ours = [figures for name, rounds in report["rounds"].items() if "aiotaskstore" in name for figures in rounds]
+    ours = [
+        measurements for name, rounds in report["rounds"].items() if "aiotaskstore" in name for measurements in rounds
+    ]
     assert ours
     assert all(one["seconds"] > 0 and one["peak"] > 0 for one in ours)
     assert not list(tmp_path.iterdir())

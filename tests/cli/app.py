@@ -41,3 +41,9 @@ async def linger(folder: str) -> str:
     while not Path(folder, "go").exists():  # noqa: ASYNC110 - somebody else's process tells
         await asyncio.sleep(0.01)
     return "went"
+
+
+@store.task(max_attempts=3, backoff=3600)
+async def stumble() -> None:
+    """Fail, and be due again in an hour."""
+    raise ValueError("no luck")

@@ -4,17 +4,54 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pytest
+
 from tests.helpers import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT = 50.0
 APP = "--app=tests.cli.app:store"
+
+
+def _has_terminals() -> bool:
+    try:
+        ends = pty.openpty()
+    except OSError:
+        return False
+    for end in ends:
+        os.close(end)
+    return True
+
+
+needs_terminal = pytest.mark.skipif(
+    not _has_terminals(), reason="no pseudo-terminal can be opened here: mount devpts on /dev/pts to run this test"
+)
+
+
+def screen_of(*arguments: object, folder: Path, typed: str = "", **env: str) -> tuple[int, str]:
+    """Run a command on a terminal, on which somebody has typed, to its end; gives its exit code and all it wrote."""
+    terminal, theirs = pty.openpty()
+    os.write(terminal, typed.encode())
+    inherited = {name: value for name, value in os.environ.items() if name not in {"NO_COLOR", "TERM"}}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "aiotaskstore", *map(str, arguments)], stdin=theirs, stdout=theirs, stderr=theirs,
+        cwd=folder, env={**inherited, "PYTHONPATH": str(ROOT), "COLUMNS": "100", **env},
+    )  # fmt: skip
+    os.close(theirs)
+    written = b""
+    try:
+        while more := os.read(terminal, 65_536):
+            written += more
+    except OSError:  # how Linux tells that nobody is left on the other side
+        os.close(terminal)
+    return process.wait(LIMIT), written.decode()
 
 
 class Answer(NamedTuple):
@@ -55,9 +92,9 @@ class Command:
         """Wait until it has said this on stderr."""
 
         def look() -> bool:
-            heard = text in self.err
-            assert heard or self.process.poll() is None, f"ended with {self.process.returncode}:\n{self.err}"
-            return heard
+            received = text in self.err
+            assert received or self.process.poll() is None, f"ended with {self.process.returncode}:\n{self.err}"
+            return received
 
         await eventually(look, LIMIT)
 

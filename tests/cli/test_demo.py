@@ -5,10 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-import pty
 import signal
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -17,8 +14,8 @@ import pytest
 
 from aiotaskstore import TaskStore, TaskStoreError
 from aiotaskstore.cli import demo_tasks
-from aiotaskstore.cli.demo_run import Ground, Run
-from tests.cli.command import ROOT, Answer, Command, Commands
+from aiotaskstore.cli.demo_run import DemoRun, FileSet
+from tests.cli.command import ROOT, Answer, Command, Commands, needs_terminal, screen_of
 from tests.helpers import eventually
 
 FILES = 60
@@ -139,12 +136,12 @@ async def test_killed_while_it_enqueues_it_finds_every_file(cli: Commands, sqlit
 
 
 async def test_killed_before_the_report_it_only_adds_up(cli: Commands, sqlite_url: str, directory: Path):
-    ground = Ground(directory=str(directory), pattern="*", leave_out="")
+    file_set = FileSet(directory=str(directory), pattern="*", leave_out="")
     store = TaskStore(sqlite_url)
     store.include(demo_tasks.scan)
     store.include(demo_tasks.count_file)
     async with store:
-        run = await Run.find_or_begin(store, ground, fresh=False)
+        run = await DemoRun.find_or_begin(store, file_set, fresh=False)
         await store.dispatcher().run_once()
         view = await run.look()
     assert (view.done, view.sealed, view.report) == (FILES, True, None)
@@ -228,20 +225,18 @@ async def test_an_empty_directory_is_no_error(cli: Commands, sqlite_url: str, tm
     assert answer.out == "There are no files to count here.\n"
 
 
+@needs_terminal
 @pytest.mark.parametrize("rich", [True, False])
 async def test_a_person_at_a_terminal_sees_how_far_it_is(cli: Commands, sqlite_url: str, directory: Path, rich: bool):
     hidden = cli.folder / "hidden"
     hidden.mkdir()
     (hidden / "sitecustomize.py").write_text("" if rich else HIDE_RICH)
-    terminal, ours = pty.openpty()
-    demo = subprocess.Popen(  # noqa: ASYNC220 - it only starts it
-        [sys.executable, "-m", "aiotaskstore", "demo", directory, "--url", sqlite_url, "--slow", "100"],
-        stdin=ours, stdout=ours, stderr=ours, cwd=cli.folder,
-        env={**os.environ, "PYTHONPATH": f"{hidden}{os.pathsep}{ROOT}", "TERM": "xterm", "COLUMNS": "100"},
+    path = f"{hidden}{os.pathsep}{ROOT}"
+    code, screen = await asyncio.to_thread(
+        screen_of, "demo", directory, "--url", sqlite_url, "--slow", "100", folder=cli.folder, PYTHONPATH=path,
+        TERM="xterm",
     )  # fmt: skip
-    os.close(ours)
-    screen = await asyncio.to_thread(read_all, terminal)
-    assert demo.wait() == 0
+    assert code == 0
     assert "━" in screen if rich else "█" in screen
     assert f" of {FILES} files" in screen
     assert f"{FILES} files, each counted exactly once." in screen
@@ -252,14 +247,3 @@ import importlib.util
 find = importlib.util.find_spec
 importlib.util.find_spec = lambda name, *rest: None if name == "rich" else find(name, *rest)
 """
-
-
-def read_all(terminal: int) -> str:
-    """Read until the other side is closed."""
-    read = b""
-    try:
-        while more := os.read(terminal, 65_536):
-            read += more
-    except OSError:  # how Linux tells that nobody is left on the other side
-        os.close(terminal)
-    return read.decode()

@@ -10,7 +10,24 @@ from click.testing import CliRunner
 from aiotaskstore.cli.app import commands
 from tests.cli.command import Commands
 
-NAMES = ["demo", "worker", "list", "enqueue", "ls", "show", "cancel", "retry", "stats", "migrate"]
+NAMES = [
+    "demo",
+    "worker",
+    "list",
+    "exec",
+    "enqueue",
+    "ls",
+    "show",
+    "cancel",
+    "retry",
+    "delete",
+    "clean",
+    "queues",
+    "schedules",
+    "workers",
+    "stats",
+    "migrate",
+]
 
 
 def test_the_commands_are_those_of_this_version_and_no_stubs():

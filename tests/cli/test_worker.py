@@ -7,12 +7,14 @@ import re
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
 from aiotaskstore import Task, TaskStore
 from tests.cli import app
 from tests.cli.command import APP, Commands
+from tests.crash.proxy import Proxy
 from tests.helpers import eventually
 
 
@@ -136,6 +138,33 @@ async def test_draining_stops_when_told(cli: Commands, store: TaskStore, sqlite_
     assert (await store.tasks.require(task.id)).status == "pending"
 
 
+@pytest.mark.parametrize("drains", [["--drain"], []], ids=["drain", "run"])
+async def test_what_is_claimed_as_the_signal_comes_counts_as_running(
+    cli: Commands, store: TaskStore, sqlite_url: str, drains: list[str]
+):
+    """The database has given the task to the worker, which hears of it after the signal."""
+    (cli.folder / "told.py").write_text(
+        "import asyncio, os, signal\n"
+        "from aiotaskstore.storage.sqlite.database import SqliteDatabase\n"
+        "from aiotaskstore.task import Claim\n"
+        "from tests.cli.app import store\n"
+        "write = SqliteDatabase.write\n"
+        "async def told(self, operation, **how):\n"
+        "    answer = await write(self, operation, **how)\n"
+        "    if isinstance(answer, list) and answer and isinstance(answer[0], Claim):\n"
+        "        os.kill(os.getpid(), signal.SIGTERM)\n"
+        "        await asyncio.sleep(0.1)\n"
+        "    return answer\n"
+        "SqliteDatabase.write = told\n"
+    )
+    (task,) = await lingering(store, cli.folder)
+    worker = cli.start("worker", "--app=told:store", *drains, "--url", sqlite_url, "--grace", "100ms")
+    answer = await worker.ends()
+    assert answer.code == 3, answer
+    back = await store.tasks.require(task.id)
+    assert (back.status, back.attempt) == ("pending", 0)
+
+
 async def test_only_the_queues_named_are_served(cli: Commands, store: TaskStore, sqlite_url: str):
     ids = await store.enqueue_many(
         [
@@ -144,8 +173,60 @@ async def test_only_the_queues_named_are_served(cli: Commands, store: TaskStore,
             store.draft("add", {"a": 1}, queue="others"),
         ]
     )
-    await cli.done("worker", "--drain", "-q", "emails:20,with:colon", APP, "--url", sqlite_url)
+    await cli.done("worker", "--drain", "-q", "emails:20,with:colon:3", APP, "--url", sqlite_url)
     assert [(await store.tasks.require(one)).status for one in ids] == ["succeeded", "succeeded", "pending"]
+
+
+async def test_it_tells_each_start_and_end_unless_it_is_to_be_quiet(cli: Commands, store: TaskStore, sqlite_url: str):
+    async def drained(*more: str) -> list[str]:
+        handle, failing = await store.enqueue("add", {"a": 1}), await store.enqueue("explode", {"why": "a reason"})
+        answer = await cli.done("worker", "--drain", *more, APP, "--url", sqlite_url)
+        assert await handle.status() == "succeeded"
+        lines = [line for line in answer.err.splitlines() if line]
+        told = [line.partition(str(handle.id))[2].split()[0] for line in lines if str(handle.id) in line]
+        assert any("ERROR" in line and str(failing.id) in line for line in lines)
+        assert answer.err.count("raise RuntimeError(why)") == 1  # its traceback
+        assert not any("functools.partial" in line or "Using selector" in line for line in lines)
+        return [*told, *("dispatcher" for line in lines if "started, woken by" in line)]
+
+    assert await drained() == ["started", "succeeded"]
+    assert await drained("--processes", "2") == ["started", "succeeded"]
+    assert await drained("-v") == ["started", "succeeded"]
+    assert await drained("--quiet") == []
+
+
+async def test_it_waits_for_a_database_that_is_started_later(cli: Commands, server_url: str):
+    await waited(cli, server_url)
+
+
+async def test_several_wait_for_a_database_that_is_started_later(cli: Commands, postgresql_url: str):
+    await waited(cli, postgresql_url, "--processes", "2")
+
+
+async def waited(cli: Commands, url: str, *more: str) -> None:
+    """Start a worker before there is anything at its URL, and see it drain."""
+    proxy = Proxy(url)
+    await proxy.open()
+    away, port = proxy.url, urlsplit(proxy.url).port
+    proxy.close()
+    worker = cli.start("worker", "--drain", "--wait-for-database", "5m", APP, "--url", away, *more)
+    await worker.says("Trying again for 5m.")
+    await proxy.open(port or 0)
+    answer = await worker.ends()
+    proxy.close()
+    assert answer.code == 0, answer
+    assert "The database is there." in answer.err
+    assert "ran 0 tasks" in answer.err
+
+
+async def test_waiting_for_a_database_ends_when_told_or_in_time(cli: Commands):
+    url = "postgresql://nobody@127.0.0.1:1/nowhere"
+    told = cli.start("worker", "--wait-for-database", "5m", APP, "--url", url)
+    over = cli.start("worker", "--wait-for-database", "300ms", APP, "--url", url)
+    assert (await over.ends()).code == 75
+    await told.says("Trying again for 5m.")
+    told.signal(signal.SIGTERM)
+    assert (await told.ends()).code == 0
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
@@ -173,7 +254,9 @@ async def test_two_processes_share_the_work_and_stop_together(cli: Commands, sto
     assert not any(map(is_alive, pids(cli.folder)))
 
 
-async def test_two_processes_hand_back_what_outlasts_the_grace(cli: Commands, store: TaskStore, sqlite_url: str):
+async def test_two_processes_return_to_the_queue_what_outlasts_the_grace(
+    cli: Commands, store: TaskStore, sqlite_url: str
+):
     tasks = await lingering(store, cli.folder, 2)
     worker = cli.start("worker", APP, "--processes", "2", "-q", "default:1", "--grace", "100ms", "--url", sqlite_url)
     await running(store, 2)

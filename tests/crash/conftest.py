@@ -1,4 +1,4 @@
-"""A ledger and a crew for each test, and private servers that tests may kill."""
+"""A journal and a crew for each test, and private servers that tests may kill."""
 
 from __future__ import annotations
 
@@ -9,20 +9,29 @@ from pathlib import Path
 import pytest
 
 from tests.crash.crew import Crew
-from tests.crash.ledger import Ledger
-from tests.servers import MariaDB, PostgreSQL, Server
+from tests.crash.journal import Journal
+from tests.servers import MariaDB, MySQL, PostgreSQL, Server
+
+KINDS: dict[str, type[Server]] = {"postgresql": PostgreSQL, "mysql": MySQL, "mariadb": MariaDB}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Have all tests of one private server run in one process, which starts it."""
+    for item in items:
+        if isinstance(item, pytest.Function) and "server" in item.fixturenames:
+            item.add_marker(pytest.mark.xdist_group(f"server {item.callspec.params['server']}"))
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    opened = Ledger(tmp_path / "ledger")
+def journal(tmp_path: Path) -> Iterator[Journal]:
+    opened = Journal(tmp_path / "journal")
     yield opened
     opened.close()
 
 
 @pytest.fixture
-def crew(tmp_path: Path, ledger: Ledger) -> Iterator[Crew]:
-    gathered = Crew(tmp_path, ledger)
+def crew(tmp_path: Path, journal: Journal) -> Iterator[Crew]:
+    gathered = Crew(tmp_path, journal)
     yield gathered
     gathered.close()
 
@@ -34,13 +43,13 @@ def servers() -> Iterator[dict[str, Server]]:
 
         class Started(dict[str, Server]):
             def __missing__(self, name: str) -> Server:
-                self[name] = server = stack.enter_context({"postgresql": PostgreSQL, "mysql": MariaDB}[name]())
+                self[name] = server = stack.enter_context(KINDS[name]())
                 return server
 
         yield Started()
 
 
-@pytest.fixture(params=["postgresql", "mysql"])
+@pytest.fixture(params=list(KINDS))
 def server(request: pytest.FixtureRequest, servers: dict[str, Server]) -> Server:
     """A private server of each kind in turn. Tests share it, so each takes a prefix of its own."""
     found = servers[request.param]

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from tests.crash.ledger import Ledger
+from tests.crash.journal import Journal
 from tests.helpers import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -49,7 +49,7 @@ class Program:
         whole = self.text.rpartition("\n")[0].splitlines()
         return [line for line in whole if line.split()[: len(start)] == start]
 
-    async def hears(self, *words: object, limit: float = 30.0) -> str:
+    async def receives(self, *words: object, limit: float = 30.0) -> str:
         """Wait for a line that begins with these words, and give it."""
 
         def look() -> str | None:
@@ -86,26 +86,34 @@ class Program:
 class Crew:
     """The processes of one test; those left at its end are killed."""
 
-    def __init__(self, folder: Path, ledger: Ledger) -> None:
-        self._folder, self.ledger = folder, ledger
+    def __init__(self, folder: Path, journal: Journal) -> None:
+        self._folder, self.journal = folder, journal
         self.programs: list[Program] = []
 
-    def worker(self, url: str, *, store: dict[str, Any] | None = None, **dispatcher: Any) -> Program:
+    def worker(
+        self, url: str, *, store: dict[str, Any] | None = None, deadline: float | None = None, **dispatcher: Any
+    ) -> Program:
         """Start a worker process."""
-        return self._start(
-            "worker",
-            {"url": url, "ledger": str(self.ledger.path), "store": store or {}, "dispatcher": dispatcher},
-        )
+        given = {"url": url, "journal": str(self.journal.path), "store": store or {}}
+        return self._start("worker", given | {"deadline": deadline, "dispatcher": dispatcher})
 
     def producer(self, url: str, acknowledged: Path, **given: Any) -> Program:
         """Start a producer process."""
-        values = {"url": url, "ledger": str(self.ledger.path), "acknowledged": str(acknowledged), **given}
+        values = {"url": url, "journal": str(self.journal.path), "acknowledged": str(acknowledged), **given}
         return self._start("producer", values)
+
+    def forker(self, url: str) -> Program:
+        """Start a process that forks while its store is open."""
+        return self._start("forker", {"url": url, "journal": str(self.journal.path)})
+
+    def scheduler(self, url: str, *, dies_at: int) -> Program:
+        """Start a process that kills itself at a step of firing a schedule."""
+        return self._start("scheduler", {"url": url, "dies_at": dies_at})
 
     def kill(self, program: Program) -> None:
         """Kill a process, and write down that nothing it ran goes on."""
         program.kill()
-        self.ledger.write("dead", program.pid)
+        self.journal.write("dead", program.pid)
 
     async def stop(self, programs: Iterable[Program], limit: float = 30.0) -> None:
         """End workers in good order."""

@@ -1,4 +1,4 @@
-"""The handlers that workers run: every one writes its start and its end into the ledger."""
+"""The handlers that workers run: every one writes its start and its end into the journal."""
 
 from __future__ import annotations
 
@@ -6,37 +6,37 @@ import asyncio
 import time
 
 from aiotaskstore import Retry, TaskContext, TaskRouter
-from tests.crash.ledger import Ledger
+from tests.crash.journal import Journal
 
 
-def handlers(ledger: Ledger) -> TaskRouter:
-    """Declare the tasks that write into this ledger."""
+def handlers(journal: Journal) -> TaskRouter:
+    """Declare the tasks that write into this journal."""
     router = TaskRouter()
 
     @router.task
     async def quick(number: int) -> int:
-        with ledger.run():
+        with journal.run():
             await asyncio.sleep(0)
             return number
 
     @router.task(max_attempts=50)
     async def slow(seconds: float) -> None:
-        with ledger.run():
+        with journal.run():
             await asyncio.sleep(seconds)
 
     @router.task(max_attempts=50)
     async def uneven(context: TaskContext, first: float, later: float) -> int:
         """Take one time in the first run, and another in those that follow; tell which run it was."""
-        run = len(ledger.starts(context.task_id)) + 1
-        with ledger.run():
+        run = len(journal.starts(context.task_id)) + 1
+        with journal.run():
             await asyncio.sleep(first if run == 1 else later)
             return run
 
     @router.task(max_attempts=50)
     async def rude(context: TaskContext, first: float, later: float) -> int:
         """As `uneven`, but the first run holds up the worker's event loop all the while."""
-        run = len(ledger.starts(context.task_id)) + 1
-        with ledger.run():
+        run = len(journal.starts(context.task_id)) + 1
+        with journal.run():
             if run == 1:
                 time.sleep(first)  # noqa: ASYNC251 - the fault that is tested
             else:
@@ -46,7 +46,7 @@ def handlers(ledger: Ledger) -> TaskRouter:
     @router.task(max_attempts=50)
     async def flaky(context: TaskContext, failures: int) -> int:
         """Fail often enough to be retried, then succeed."""
-        with ledger.run():
+        with journal.run():
             await asyncio.sleep(0.005)
             if context.attempt <= failures:
                 raise Retry("once more", delay=0.02)
@@ -55,7 +55,7 @@ def handlers(ledger: Ledger) -> TaskRouter:
     @router.task(max_attempts=50)
     async def talkative(context: TaskContext, steps: int) -> str:
         """Tell progress and details on the way."""
-        with ledger.run():
+        with journal.run():
             for step in range(1, steps + 1):
                 context.info(f"step {step}")
                 await context.progress(f"step {step}", fraction=step / steps)
@@ -64,13 +64,13 @@ def handlers(ledger: Ledger) -> TaskRouter:
 
     @router.task(max_attempts=50)
     def threaded(seconds: float) -> None:
-        with ledger.run():
+        with journal.run():
             time.sleep(seconds)
 
     @router.task
     async def blocking(seconds: float) -> None:
         """Hold up the worker's event loop, as a handler should not."""
-        with ledger.run():
+        with journal.run():
             time.sleep(seconds)  # noqa: ASYNC251 - the fault that is tested
 
     return router

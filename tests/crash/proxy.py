@@ -21,6 +21,8 @@ class Cut(NamedTuple):
     """Whether the server still hears `at`, and acts on it, but its answer is lost; else it never does."""
     at_once: bool = False
     """Whether the client loses it before the server has acted; it acts all the same."""
+    refuse: bool = False
+    """Whether new connections are refused from then on."""
 
 
 class Link:
@@ -33,6 +35,8 @@ class Link:
         self.cutting = False
         self.frozen = False
         """Nothing passes any more, in either direction, and neither side is told."""
+        self.doomed = False
+        """It breaks as soon as the client sends something, which the server never hears."""
 
     def close(self) -> None:
         self.client.transport.abort()
@@ -48,6 +52,14 @@ class Proxy:
         self.cuts: list[Cut] = []
         self.done: list[Cut] = []
         """The cuts that were made."""
+        self.refusing = False
+        """Whether new connections are refused, as by a server that is away."""
+        self.freezing = False
+        """Whether new connections are frozen from their beginning."""
+        self.refused = 0
+        """How many were."""
+        self.lag = 0.0
+        """Seconds by which every answer comes later."""
         self._server: asyncio.Server
 
     @property
@@ -64,15 +76,29 @@ class Proxy:
             link.frozen = True
         return len(found)
 
+    def freeze_all(self) -> int:
+        """Freeze every link there is; new ones work."""
+        return self.freeze(lambda _link: True)
+
+    def doom_all(self) -> int:
+        """Have every link there is break when it is next used; new ones work."""
+        for link in self.links:
+            link.doomed = True
+        return len(self.links)
+
     def close(self) -> None:
         self._server.close()
         for link in self.links:
             link.close()
 
-    async def open(self) -> None:
-        self._server = await asyncio.start_server(self._pass, "127.0.0.1")
+    async def open(self, port: int = 0) -> None:
+        self._server = await asyncio.start_server(self._pass, "127.0.0.1", port)
 
     async def _pass(self, reader: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
+        if self.refusing:
+            self.refused += 1
+            client.transport.abort()
+            return
         port = self._target.port or {"postgresql": 5432, "mysql": 3306}[self._target.scheme]
         try:
             answers, server = await asyncio.open_connection(self._target.hostname, port)
@@ -80,6 +106,7 @@ class Proxy:
             client.transport.abort()
             return
         link = Link(client, server)
+        link.frozen = self.freezing
         self.links.append(link)
         try:
             async with asyncio.TaskGroup() as group:
@@ -95,6 +122,8 @@ class Proxy:
             while data := await reader.read(65536):
                 if link.frozen:
                     continue
+                if link.doomed:
+                    return
                 link.sent += data
                 cut = self._due(link, data)
                 if cut is not None and not cut.forward:
@@ -110,6 +139,8 @@ class Proxy:
             while data := await answers.read(65536):
                 if link.cutting:
                     break
+                if self.lag:
+                    await asyncio.sleep(self.lag)
                 if not link.frozen:
                     link.client.write(data)
                     await link.client.drain()
@@ -120,6 +151,7 @@ class Proxy:
             if cut.at in data and cut.after in link.sent:
                 self.cuts.remove(cut)
                 self.done.append(cut)
+                self.refusing |= cut.refuse
                 return cut
         return None
 

@@ -12,10 +12,10 @@ import pytest
 
 from aiotaskstore import TaskHandle, TaskStore
 from aiotaskstore.events import ClaimLost
-from aiotaskstore.storage.postgresql import ear
+from aiotaskstore.storage.postgresql import listener
 from tests.crash.crew import SHORT
 from tests.crash.handlers import handlers
-from tests.crash.ledger import Ledger
+from tests.crash.journal import Journal
 from tests.crash.proxy import Cut, Link, Proxy, proxy
 from tests.helpers import eventually
 
@@ -28,16 +28,16 @@ SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wai
 """
 
 
-@pytest.fixture(params=["postgresql_url", "mysql_url"], ids=["postgresql", "mysql"])
-async def way(request: pytest.FixtureRequest) -> AsyncIterator[Proxy]:
-    async with proxy(request.getfixturevalue(request.param)) as opened:
+@pytest.fixture
+async def way(server_url: str) -> AsyncIterator[Proxy]:
+    async with proxy(server_url) as opened:
         yield opened
 
 
 @pytest.fixture
-async def store(way: Proxy, ledger: Ledger) -> AsyncIterator[TaskStore]:
+async def store(way: Proxy, journal: Journal) -> AsyncIterator[TaskStore]:
     opened = TaskStore(way.url)
-    opened.include(handlers(ledger))
+    opened.include(handlers(journal))
 
     @opened.task
     async def marked(text: str) -> str:
@@ -84,11 +84,11 @@ async def test_so_is_one_of_external_ids(way: Proxy, store: TaskStore, forward: 
 
 @pytest.mark.parametrize("options", [{}, {"external_id": "mine"}], ids=["plain", "external_id"])
 async def test_a_commit_that_comes_after_the_second_try_is_no_duplicate(
-    postgresql_url: str, ledger: Ledger, options: Any
+    postgresql_url: str, journal: Journal, options: Any
 ):
     """The server has not noticed yet that we are gone, and is still at it when we try again."""
     async with proxy(postgresql_url) as way, TaskStore(way.url) as store:
-        store.include(handlers(ledger))
+        store.include(handlers(journal))
         await store.enqueue("quick", {"number": 1})
         holder, watcher = await asyncpg.connect(postgresql_url), await asyncpg.connect(postgresql_url)
         await holder.execute("BEGIN; LOCK TABLE aiotaskstore_tasks IN SHARE MODE")  # inserts wait
@@ -118,7 +118,7 @@ async def test_so_is_a_bulk(way: Proxy, store: TaskStore, forward: bool):
 
 @pytest.mark.parametrize("forward", [True, False], ids=["committed", "not_committed"])
 async def test_a_claim_whose_answer_is_lost_runs_soon_and_once(
-    way: Proxy, store: TaskStore, ledger: Ledger, forward: bool
+    way: Proxy, store: TaskStore, journal: Journal, forward: bool
 ):
     """The heartbeat's answer tells of it, long before any lease is over."""
     handle = await store.enqueue("quick", {"number": 7})
@@ -132,12 +132,12 @@ async def test_a_claim_whose_answer_is_lost_runs_soon_and_once(
     assert len(way.done) == 1
     task = await handle.task()
     assert (task.status, task.attempt) == ("succeeded", 1)
-    assert len(ledger.starts()) == 1
+    assert len(journal.starts()) == 1
 
 
 @pytest.mark.parametrize("forward", [True, False], ids=["committed", "not_committed"])
 async def test_an_outcome_whose_answer_is_lost_is_written_once(
-    way: Proxy, store: TaskStore, ledger: Ledger, forward: bool
+    way: Proxy, store: TaskStore, journal: Journal, forward: bool
 ):
     """Successes and retries, also where nothing but the fence tells whether they were written."""
     told: list[object] = []
@@ -158,15 +158,15 @@ async def test_an_outcome_whose_answer_is_lost_is_written_once(
     assert {task.attempt for task in tasks if task.alias == "marked"} == {1}
     assert {task.attempt for task in tasks if task.alias == "flaky"} == {2}
     assert {len(task.errors) for task in tasks if task.alias == "flaky"} == {1}
-    assert set(ledger.counts().values()) == {2}
+    assert set(journal.counts().values()) == {2}
     assert told == []
 
 
-async def test_tasks_start_by_poll_while_the_listener_hears_nothing(postgresql_url: str, ledger: Ledger):
+async def test_tasks_start_by_poll_while_the_listener_receives_nothing(postgresql_url: str, journal: Journal):
     """A half-open LISTEN connection: nothing comes, and nobody says so."""
     async with proxy(postgresql_url) as way, TaskStore(way.url) as store, TaskStore(postgresql_url) as other:
-        store.include(handlers(ledger))
-        other.include(handlers(ledger))
+        store.include(handlers(journal))
+        other.include(handlers(journal))
         async with store.dispatcher(poll_interval=0.5):
             assert await _runs(other, 1) == 1
             assert way.freeze(_listens) == 1
@@ -176,13 +176,13 @@ async def test_tasks_start_by_poll_while_the_listener_hears_nothing(postgresql_u
 
 
 @pytest.mark.slow
-async def test_a_listener_that_hears_nothing_is_noticed_and_made_again(
-    postgresql_url: str, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+async def test_a_listener_that_receives_nothing_is_noticed_and_made_again(
+    postgresql_url: str, journal: Journal, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(ear, "_PING", 0.2)
+    monkeypatch.setattr(listener, "_PING", 0.2)
     async with proxy(postgresql_url) as way, TaskStore(way.url) as store, TaskStore(postgresql_url) as other:
-        store.include(handlers(ledger))
-        other.include(handlers(ledger))
+        store.include(handlers(journal))
+        other.include(handlers(journal))
         async with store.dispatcher(poll_interval=300):
             assert await _runs(other, 1) == 1
             assert way.freeze(_listens) == 1

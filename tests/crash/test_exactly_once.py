@@ -9,7 +9,7 @@ import pytest
 from aiotaskstore import TaskStore
 from tests.crash.crew import Crew
 from tests.crash.handlers import handlers
-from tests.crash.ledger import Ledger
+from tests.crash.journal import Journal
 from tests.helpers import eventually
 
 pytestmark = pytest.mark.timeout(120)
@@ -18,25 +18,26 @@ PROCESSES, SLOTS, TASKS = 4, 20, 2_000
 PER_PRODUCER, CALLERS = 150, 10
 
 
-async def test_four_processes_run_each_of_two_thousand_tasks_once(url: str, crew: Crew, ledger: Ledger):
+@pytest.mark.acceptance("A25")
+async def test_four_processes_run_each_of_two_thousand_tasks_once(url: str, crew: Crew, journal: Journal):
     workers = [crew.worker(url, concurrency=SLOTS) for _ in range(PROCESSES)]
     for worker in workers:
-        await worker.hears("started")
+        await worker.receives("started")
     async with TaskStore(url) as store:
-        store.include(handlers(ledger))
+        store.include(handlers(journal))
         ids = await store.enqueue_many([store.draft("quick", {"number": number}) for number in range(TASKS)])
         await eventually(lambda: _succeeded(store, TASKS), 60)
         await crew.stop(workers)
 
-        assert ledger.counts() == {str(task_id): 1 for task_id in ids}
+        assert journal.counts() == {str(task_id): 1 for task_id in ids}
         assert await store.tasks.count() == TASKS
         attempts = {task.attempt for task in await store.tasks.list()}
         assert attempts == {1}
-    assert len({line.pid for line in ledger.starts()}) > 1, "one process took everything: nothing was contended"
+    assert len({line.pid for line in journal.starts()}) > 1, "one process took everything: nothing was contended"
     assert not any(worker.said("lost") or worker.said("rescued") for worker in workers)
 
 
-async def test_so_do_those_that_are_enqueued_meanwhile(url: str, crew: Crew, ledger: Ledger, tmp_path: Path):
+async def test_so_do_those_that_are_enqueued_meanwhile(url: str, crew: Crew, journal: Journal, tmp_path: Path):
     acknowledged = tmp_path / "acknowledged"
     async with TaskStore(url) as store:
         workers = [crew.worker(url, concurrency=SLOTS) for _ in range(PROCESSES)]
@@ -49,7 +50,7 @@ async def test_so_do_those_that_are_enqueued_meanwhile(url: str, crew: Crew, led
         await eventually(lambda: _succeeded(store, len(ids)), 60)
         await crew.stop(workers)
 
-        assert ledger.counts() == dict.fromkeys(ids, 1)
+        assert journal.counts() == dict.fromkeys(ids, 1)
         assert await store.tasks.count() == len(ids)
 
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from aiotaskstore import TaskStore
+from aiotaskstore import Retry, TaskContext, TaskStore
 from tests.crash.crew import SHORT
 from tests.crash.handlers import handlers
-from tests.crash.ledger import Ledger
+from tests.crash.journal import Journal
 from tests.crash.transactions import rolled_back
 
 pytestmark = pytest.mark.timeout(60)
@@ -20,16 +20,16 @@ PATIENCE = 4
 """Less than MySQL's wait for a lock, so that a stall shows as one."""
 
 
-@pytest.fixture(params=["postgresql_url", "mysql_url"], ids=["postgresql", "mysql"])
-def url(request: pytest.FixtureRequest) -> Any:
+@pytest.fixture
+def url(server_url: str) -> str:
     """The databases where many may write at once. On SQLite an open transaction stops every writer."""
-    return request.getfixturevalue(request.param)
+    return server_url
 
 
 @pytest.fixture
-async def store(url: str, ledger: Ledger) -> AsyncIterator[TaskStore]:
+async def store(url: str, journal: Journal) -> AsyncIterator[TaskStore]:
     opened = TaskStore(url)
-    opened.include(handlers(ledger))
+    opened.include(handlers(journal))
     async with opened:
         yield opened
 
@@ -55,6 +55,49 @@ async def test_nobody_waits_for_it(url: str, store: TaskStore, did: str, before:
             async with asyncio.timeout(PATIENCE):
                 for task_id in (alone.id, keyed.id, later.id, *several, *standing[2:3]):
                     assert (await store.handle(task_id).wait()).status == "succeeded"
+
+
+@pytest.mark.parametrize("end", ["success", "error", "retry", "told"])
+async def test_the_outcomes_of_others_are_written_while_it_has_locked_one_running_row(
+    url: str, store: TaskStore, end: str
+):
+    locked, finish = asyncio.Event(), asyncio.Event()
+
+    @store.task(max_attempts=2, backoff=0)
+    async def work(context: TaskContext, number: int) -> int:
+        if number == 0 and context.attempt == 1:
+            locked.set()
+            await finish.wait()
+        if end == "told":
+            context.info(f"before {number}")
+            await context.progress(f"here is {number}")
+            context.info(f"after {number}")
+        if context.attempt == 1 and end in {"error", "retry"}:
+            raise Retry("once more") if end == "retry" else ValueError("no good")
+        return number
+
+    async with store.dispatcher(**SHORT | {"heartbeat": 0.3, "lease": 10.0}) as dispatcher:
+        held = await work.enqueue(0)
+        await locked.wait()
+        async with rolled_back(url) as connection:
+            await store.using(connection).tasks.cancel(held.id)
+            finish.set()
+            async with asyncio.timeout(PATIENCE):
+                for count in (1, 5, 50):
+                    others = [
+                        store.handle(id_) for id_ in await store.enqueue_many([work.draft(n + 1) for n in range(count)])
+                    ]
+                    assert [await other.result() for other in others] == [n + 1 for n in range(count)]
+            assert await held.status() == "running"
+        async with asyncio.timeout(PATIENCE):
+            assert await held.result() == 0
+            task = await held.task()
+            if end == "told":
+                assert task.details.splitlines() == ["before 0", "after 0"]
+                assert task.progress is not None
+                assert task.progress.text == "here is 0"
+        assert len(task.errors) == (1 if end in {"error", "retry"} else 0)
+        assert await dispatcher.stop(), "nothing is left to write"
 
 
 async def _do(inside: Any, did: str, touched: list[str]) -> None:

@@ -73,10 +73,46 @@ def test_every_link_between_pages_leads_somewhere():
             assert (page.parent / target).exists(), f"{page.relative_to(ROOT)} links to {target}"
 
 
+def test_every_file_that_the_architecture_names_exists():
+    page = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    paths = set(re.findall(r"[\w./]*\w(?:\.py|\.sql|\.md|\.toml|/)(?![\w/.])", page))
+    assert {"storage/transitions.py", "dispatch/claimer.py", "manage/", "pyproject.toml"} <= paths
+    folders = [
+        ROOT,
+        ROOT / "docs",
+        *(ROOT / "aiotaskstore" / folder for folder in ("", "storage", "storage/tasks", "storage/sql")),
+    ]
+    assert [path for path in sorted(paths) if not any((folder / path).exists() for folder in folders)] == []
+    rooms = {f"{one.name}/" for one in (ROOT / "aiotaskstore").iterdir() if (one / "__init__.py").exists()}
+    assert rooms <= paths, "a room is missing in the drawing"
+
+
 def test_the_reference_is_what_the_docstrings_say():
     generator = load(ROOT / "docs" / "reference" / "generate.py")
     page = (ROOT / "docs" / "reference" / "index.md").read_text("utf-8")
     assert page == generator.render(), "run: python docs/reference/generate.py"
+
+
+def test_the_reference_has_every_option_with_a_default_and_a_sentence():
+    page = (ROOT / "docs" / "reference" / "index.md").read_text("utf-8")
+    generator = load(ROOT / "docs" / "reference" / "generate.py")
+    for options, function in generator.TAKES.items():
+        section = page.partition(f"## `{options.__name__}`")[2].partition("\n## ")[0]
+        taken = {name for name, one in inspect.signature(function).parameters.items() if one.kind is one.KEYWORD_ONLY}
+        assert set(generator.option_types(options)) == taken
+        for name in taken:
+            assert re.search(rf"^- `{name}: .* = .*`.*: \S", section, re.MULTILINE), name
+
+
+def test_the_reference_has_every_method_of_a_store():
+    page = (ROOT / "docs" / "reference" / "index.md").read_text("utf-8")
+    kinds = {"TaskStore": aiotaskstore.TaskStore}
+    kinds |= {f"store.{name}": kind for name, kind in load(ROOT / "docs" / "reference" / "generate.py").managers()}
+    assert {"store.tasks", "store.queues", "store.dispatchers"} <= set(kinds)
+    for heading, kind in kinds.items():
+        section = page.partition(f"## `{heading}`")[2].partition("\n## ")[0]
+        for name in (name for name in vars(kind) if not name.startswith("_")):
+            assert re.search(rf"^- `(async )?{name}\b", section, re.MULTILINE), f"{heading}.{name}"
 
 
 def test_every_public_name_is_documented_and_in_order():
@@ -101,8 +137,7 @@ def test_the_lifecycle_page_knows_every_status_and_finish_reason():
     page = (ROOT / "docs" / "lifecycle.md").read_text("utf-8")
     for status in aiotaskstore.TaskStatus:
         assert status in page
-    for reason in ["ok", "error", "exhausted", "timeout", "stuck", "handler", "request", "interrupted", "missing"]:
-        assert reason in page
+    assert set(re.findall(r"^\| `([a-z]+)` \|", page, re.MULTILINE)) == set(aiotaskstore.FinishReason)
 
 
 def load(file: Path) -> ModuleType:

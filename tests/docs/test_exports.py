@@ -25,7 +25,8 @@ PROMISED = {
     "Event", "TaskEnqueued", "TaskClaimed", "TaskStarted", "TaskFinished", "TaskRetried", "ClaimLost", "TaskRescued",
     "DispatcherStarted", "DispatcherStopped",
     # errors
-    "TaskStoreError", "ConfigurationError", "DatabaseUnavailableError", "SchemaOutdatedError", "SchemaTooNewError",
+    "Schedule", "ScheduleStatus", "ScheduleFired", "Cron", "RecurrenceRule", "Every", "Once", "Frequency", "DayOfWeek",
+    "MonthOfYear", "TaskStoreError", "ConfigurationError", "DatabaseUnavailableError", "SchemaOutdatedError", "SchemaTooNewError",
     "UnknownAliasError", "DuplicateHandlerError", "DefinitionInactiveError", "PayloadError", "DuplicateTaskError",
     "TaskNotFoundError", "NotCancellableError", "InvalidTransitionError", "InvalidQueryError", "InvalidRecurrenceError",
     "NotInTransactionError", "ClaimLostError", "TaskFailedError", "TaskCancelledError",
@@ -38,6 +39,8 @@ FIELDS = {
     "cancel_requested_at dispatcher_id created_at updated_at started_at finished_at cancelled_at expires_at deleted_at",
     "AttemptError": "attempt at type message",
     "Progress": "text fraction at",
+    "Schedule": "id name description status alias queue payload recurrence starts_at ends_at execution_count "
+    "max_executions last_run_at next_run_at misfire created_at updated_at deleted_at",
     "Definition": "id alias title description memo status created_at updated_at deleted_at",
 }
 
@@ -84,7 +87,7 @@ def test_errors_are_what_a_python_developer_would_catch(error: str, builtin: typ
 
 
 @pytest.mark.parametrize("name", FIELDS)
-def test_a_value_has_the_fields_it_was_settled_to_have(name: str):
+def test_a_value_has_the_fields_it_was_agreed_to_have(name: str):
     fields = set(getattr(aiotaskstore, name).__dataclass_fields__)
     assert sorted(set(FIELDS[name].split()) - fields) == []
 

@@ -7,7 +7,7 @@ from collections import Counter
 from functools import partial
 from uuid import UUID
 
-from aiotaskstore.ids import new_id
+from aiotaskstore.mechanics.ids import new_id
 from aiotaskstore.outcome import EMPTY
 from aiotaskstore.storage import migrations
 from aiotaskstore.storage.connect import connect

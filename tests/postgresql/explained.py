@@ -11,15 +11,16 @@ from uuid import UUID
 
 import asyncpg
 
+from aiotaskstore.storage.operation import Step
 from aiotaskstore.storage.postgresql.database import PostgresDatabase
-from aiotaskstore.storage.steps import Step
+from aiotaskstore.storage.postgresql.session import PostgresSession
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """One execution, as EXPLAIN (ANALYZE, BUFFERS) tells it."""
+    """One execution, as EXPLAIN (ANALYZE, BUFFERS) reports it."""
 
     root: dict[str, Any]
 
@@ -54,25 +55,25 @@ class Plan:
 
 @dataclass
 class Explainer:
-    """Prepares our statements once, as a connection of ours does, and runs them again and again."""
+    """Prepares our statements once, as a session of ours does, and runs them again and again."""
 
-    connection: Connection
+    session: PostgresSession
     database: PostgresDatabase
+    connection: Connection
     _prepared: dict[str, str] = field(default_factory=dict)
 
     async def explain(self, step: Step) -> Plan:
         """Run a step for real, and take back what it did."""
         name, arguments = await self._prepare(step)
-        transaction = self.connection.transaction()
-        await transaction.start()
+        await self.session.begin()
         try:
             text = await self.connection.fetchval(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE {name}{arguments}")
         finally:
-            await transaction.rollback()
+            await self.session.rollback()
         return Plan(json.loads(text)[0]["Plan"])
 
     async def _prepare(self, step: Step) -> tuple[str, str]:
-        compiled, arguments = self.database.bind(step)
+        compiled, arguments = self.database.binder.bind(step)
         name = self._prepared.get(compiled.sql)
         if name is None:
             types = [kind.name for kind in (await self.connection.prepare(compiled.sql)).get_parameters()]

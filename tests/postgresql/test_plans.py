@@ -9,25 +9,31 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any
 from uuid import UUID
 
 import asyncpg
 import pytest
 
-from aiotaskstore.ids import new_id
+from aiotaskstore.finish_reason import FinishReason
+from aiotaskstore.mechanics.ids import new_id
 from aiotaskstore.outcome import EMPTY
 from aiotaskstore.storage import migrations
 from aiotaskstore.storage.connect import connect
-from aiotaskstore.storage.database import drive, fields_of
-from aiotaskstore.storage.ledger import Ending, GiveBack, Trace
-from aiotaskstore.storage.postgresql.database import PostgresDatabase, PostgresSession
-from aiotaskstore.storage.steps import Batch, Call, Operation, Rows, Step, T
+from aiotaskstore.storage.database import fields_of
+from aiotaskstore.storage.operation import Batch, Call, Operation, Rows, Step, T
+from aiotaskstore.storage.postgresql.binding import PostgresBinder
+from aiotaskstore.storage.postgresql.database import PostgresDatabase
+from aiotaskstore.storage.postgresql.session import PostgresSession
+from aiotaskstore.storage.running import run_operation
 from aiotaskstore.storage.storage import Storage
+from aiotaskstore.storage.tasks import MOST_KEYS
+from aiotaskstore.storage.transitions import AttemptErrorRow, Ending, QueueReturn
 from aiotaskstore.task import Claim, NewTask
 from tests.helpers import eventually
 from tests.postgresql.explained import Connection, Explainer, Plan
-from tests.storage.bench import new_task
+from tests.storage.harness import new_task
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -46,8 +52,8 @@ WAYS = {
     "claim": {"Index Scan tasks_to_claim", "Tid Scan tasks"},
     "finish": {"Index Scan tasks_pkey", "Tid Scan tasks"},
     "promote": {"Index Scan tasks_to_promote", "Tid Scan tasks"},
-    "bury": {"Index Scan tasks_pkey"},
-    "give_back": {"Index Scan tasks_pkey", "Tid Scan tasks"},
+    "archive": {"Index Scan tasks_pkey"},
+    "return_to_queue": {"Index Scan tasks_pkey", "Tid Scan tasks"},
     "errors": set(),
     "running_of": {"Index Scan tasks_of_dispatcher"},
     "next_due": {"Index Only Scan tasks_to_promote"},
@@ -57,21 +63,22 @@ WAYS = {
 
 
 class Hot:
-    """One connection, with the hot statements prepared on it while the tables were empty."""
+    """One session, with the hot statements prepared on it while the tables were empty."""
 
-    def __init__(self, storage: Storage, connection: Connection, url: str) -> None:
+    def __init__(self, storage: Storage, session: PostgresSession, url: str) -> None:
         database = storage.database
         assert isinstance(database, PostgresDatabase)
-        self.tasks, self.database, self.connection, self.url = storage.tasks, database, connection, url
+        self.tasks, self.database, self.session, self.url = storage.tasks, database, session, url
+        self.connection: Connection = session._connection
         self.storage = storage
-        self.explainer = Explainer(connection, database)
+        self.explainer = Explainer(session, database, self.connection)
         self.dispatcher = new_id()
         self.dead = 0
-        """Versions of rows that are dead and may still stand in an index."""
+        """Versions of rows that are dead and may still be in an index."""
 
     async def run(self, operation: Operation[T]) -> T:
         """Carry an operation out, as the library does."""
-        return await drive(operation(), PostgresSession(self.database, self.connection, joined=False), lambda: None)
+        return await run_operation(operation(), self.session, 60)
 
     async def sql(self, text: str) -> None:
         await self.connection.execute(text)
@@ -119,24 +126,24 @@ class Hot:
     def steps(self, claims: Sequence[Claim], ids: Sequence[UUID]) -> dict[str, Step]:
         """The statements as operations send them, and those that follow in one transaction, by name."""
         tasks = self.tasks
-        endings = [Ending(id_, 6, None, "E: x", "error", None, 60.0, True, True)[:-1] for id_ in ids]
-        returns = [GiveBack(id_, 1.0, 0, 1) for id_ in ids]
-        traces = [Trace(id_, 1, 1, "E", "x") for id_ in ids]
+        endings = [Ending(id_, 6, None, "E: x", FinishReason.ERROR, None, 60.0, True, True)[:-1] for id_ in ids]
+        returns = [QueueReturn(id_, 1.0, 0, 1) for id_ in ids]
+        errors = [AttemptErrorRow(id_, 1, 1, "E", "x", None) for id_ in ids]
         return {
             "insert": next(tasks.insert(fresh(len(ids)))),
             "claim": next(tasks.claim(self.dispatcher, [("default", len(ids)), ("other", 10)], ["work"])),
             "finish": next(tasks.record([(claim, EMPTY) for claim in claims] or [(NOBODY, EMPTY)])),
             "promote": next(tasks.promote(len(ids))),
             "lock": next(tasks.lock(ids)),
-            "bury": Batch("bury", fields_of(Ending)[:-1], endings),
-            "delete": next(tasks.remove(ids)),
-            "give_back": next(tasks.give_back(returns)),
-            "errors": Batch("insert_errors", fields_of(Trace), traces),
+            "archive": Batch("archive", fields_of(Ending)[:-1], endings),
+            "delete": next(tasks.delete_tasks(ids)),
+            "return_to_queue": next(tasks.return_to_queue(returns)),
+            "errors": Batch("insert_errors", fields_of(AttemptErrorRow), errors),
             "running_of": Call("running_of", {"id": self.dispatcher, "limit": 10_000}),
             "cancel_requests": next(tasks.cancel_requests(self.dispatcher)),
             "next_due": next(tasks.next_due()),
             "pending_queues": next(tasks.pending_queues()),
-            "read_back": next(tasks.stored(ids)),
+            "read_back": next(tasks.stored_among(ids)),
         }
 
 
@@ -147,20 +154,21 @@ def fresh(count: int, **fields: Any) -> list[NewTask]:
     return [new_task(payload='{"number": 12345, "text": "some words of payload"}', **fields) for _ in range(count)]
 
 
-@pytest.fixture
-async def hot(postgresql_url: str) -> AsyncIterator[Hot]:
-    """A connection on which everything was prepared, and executed eight times, while nothing was stored."""
+@pytest.fixture(params=["our pool", "the application's pool"])
+async def hot(request: pytest.FixtureRequest, postgresql_url: str) -> AsyncIterator[Hot]:
+    """A session on which everything was prepared, and executed eight times, while nothing was stored."""
     async with AsyncExitStack() as stack:
-        storage = connect(postgresql_url)
+        given = request.param != "our pool"
+        pool = await stack.enter_async_context(asyncpg.create_pool(postgresql_url, min_size=1)) if given else None
+        storage = connect(pool or postgresql_url)
         await storage.database.open()
         stack.push_async_callback(storage.database.close)
         await migrations.migrate(storage.database)
         assert isinstance(storage.database, PostgresDatabase)
-        connection = await stack.enter_async_context(storage.database._pool.acquire())
+        opened = Hot(storage, await stack.enter_async_context(storage.database.session()), postgresql_url)
         # Autovacuum would choose its own moments.
         for table in ("tasks", "history"):
-            await connection.execute(f"ALTER TABLE aiotaskstore_{table} SET (autovacuum_enabled = false)")
-        opened = Hot(storage, connection, postgresql_url)
+            await opened.sql(f"ALTER TABLE aiotaskstore_{table} SET (autovacuum_enabled = false)")
         for _ in range(8):
             await opened.measure(FEW)
         yield opened
@@ -225,10 +233,19 @@ async def test_no_plan_flips(hot: Hot, moment: Callable[[Hot], Awaitable[None]])
         hot.judge(await hot.measure(rows), rows)
 
 
+async def test_soft_deleted_rows_are_in_nobodys_way(hot: Hot):
+    await hot.fill()
+    await hot.sql("UPDATE aiotaskstore_tasks SET deleted_at = now()")
+    await hot.sql("VACUUM ANALYZE aiotaskstore_tasks")
+    await hot.fill()
+    for rows in (BATCH, FEW):
+        hot.judge(await hot.measure(rows), rows)
+
+
 async def test_under_a_held_snapshot_only_dead_entries_are_walked(hot: Hot):
     """While somebody keeps an old snapshot, nothing dead can go: the claim walks past it, about 20 entries a block.
 
-    There is no scan floor yet (storage-experiments.md, §1): a million dead entries are 50,000 blocks for each claim,
+    There is no scan floor yet: a million dead entries are 50,000 blocks for each claim,
     each look for queues and each heartbeat. The plans stay.
     """
     other = await asyncpg.connect(hot.url)
@@ -255,10 +272,10 @@ async def test_a_row_that_moves_under_a_finish_is_not_lost(hot: Hot):
     await other.execute("BEGIN")
     await other.execute("UPDATE aiotaskstore_tasks SET updated_at = now() WHERE id = ANY ($1)", ids[2:5])
 
-    session = Counting(hot.database, hot.connection, joined=False)
+    session = Counting(hot.database.binder, hot.connection, joined=False)
     finish = hot.tasks.record([(claim, EMPTY) for claim in claims])
     async with asyncio.TaskGroup() as group:
-        recording = group.create_task(drive(finish, session, lambda: None))
+        recording = group.create_task(run_operation(finish, session, 60))
         waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
         await eventually(lambda: watcher.fetchval(waits))
         await other.execute("COMMIT")
@@ -273,10 +290,10 @@ async def test_a_row_that_moves_under_a_finish_is_not_lost(hot: Hot):
 
 
 class Counting(PostgresSession):
-    """Counts the rows that each statement answers."""
+    """Counts the rows that each statement returns."""
 
-    def __init__(self, database: PostgresDatabase, connection: Connection, *, joined: bool) -> None:
-        super().__init__(database, connection, joined=joined)
+    def __init__(self, binder: PostgresBinder, connection: Connection, *, joined: bool) -> None:
+        super().__init__(binder, connection, joined=joined)
         self.counts: dict[str, int] = {}
 
     async def run(self, step: Step) -> Rows:
@@ -284,3 +301,42 @@ class Counting(PostgresSession):
         assert isinstance(step, Call | Batch)
         self.counts[step.name] = len(rows)
         return rows
+
+
+KEY_WAYS = {
+    "grant": {"Index Scan tasks_waiting", "Index Only Scan tasks_held", "Tid Scan tasks"},
+    "waiting_keys": {"Index Only Scan tasks_waiting", "Index Only Scan tasks_held"},
+}
+
+
+async def explain_keys(hot: Hot, keys: Sequence[str]) -> dict[str, Plan]:
+    """Explain what passes serialization keys on."""
+    steps = {"grant": next(hot.tasks.grant(keys)), "waiting_keys": next(hot.tasks.waiting_keys(""))}
+    return {name: await hot.explainer.explain(step) for name, step in steps.items()}
+
+
+@pytest.mark.parametrize(
+    "moment", [nothing, analyze_empty, analyze_one_row, analyze_after_emptying], ids=lambda moment: moment.__name__
+)
+async def test_what_passes_serialization_keys_on_reads_no_more_than_its_keys(
+    hot: Hot, moment: Callable[[Hot], Awaitable[None]]
+):
+    """Many tasks wait, half of them for one key, and every second of the other keys is held."""
+    keys = [f"key {number}" for number in range(BATCH)]
+    for _ in range(8):
+        await explain_keys(hot, keys[:FEW])
+    await moment(hot)
+    for number in range(ROWS // BATCH):
+        of_row = ["long"] * BATCH if number % 2 else keys
+        rows = [row._replace(serialization_key=key) for row, key in zip(fresh(BATCH), of_row, strict=True)]
+        await hot.run(partial(hot.tasks.enqueue, rows))
+    await hot.run(lambda: hot.tasks.grant(keys[::2]))
+    for _ in range(2):
+        for some in (keys[:FEW], [*keys[1:], "long"]):
+            for name, plan in (await explain_keys(hot, some)).items():
+                probes = 2 * (MOST_KEYS if name == "waiting_keys" else len(some))
+                allowed = BLOCKS * probes + 100 + hot.dead // DEAD_IN_A_BLOCK
+                assert plan.buffers <= allowed, f"{name} read {plan.buffers} blocks by {plan.ways}"
+                assert plan.in_vain <= LOOKS * probes + 100, f"{name} looked at {plan.in_vain} by {plan.ways}"
+                assert plan.ways <= KEY_WAYS[name], name
+        await hot.sql("ANALYZE aiotaskstore_tasks")

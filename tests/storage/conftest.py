@@ -1,4 +1,4 @@
-"""A bench on each of the three databases."""
+"""A harness on each of the three databases."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.storage.bench import Bench, bench_on
+from tests.storage.harness import Harness, harness_on
 
 
 @pytest.fixture
-async def bench(url: str) -> AsyncIterator[Bench]:
+async def harness(url: str) -> AsyncIterator[Harness]:
     """An open storage whose clock the test turns."""
-    async with bench_on(url) as opened:
+    async with harness_on(url) as opened:
         yield opened

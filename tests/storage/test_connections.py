@@ -1,32 +1,39 @@
-"""Connections: lent, lost, cancelled on, given back, shared with others."""
+"""Connections: lent, lost, cancelled on, returned, shared with others."""
 
 from __future__ import annotations
 
 import asyncio
 import random
+import ssl
+import threading
+import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
+from typing import Any
 from urllib.parse import urlsplit
-from uuid import UUID
 
 import aiosqlite
 import asyncpg
 import pytest
 
-from aiotaskstore import DatabaseUnavailableError, TaskStoreError
+from aiotaskstore import DatabaseUnavailableError, TaskStore, TaskStoreError
 from aiotaskstore.outcome import EMPTY
 from aiotaskstore.storage.connect import connect
+from aiotaskstore.storage.external_ids import Taken
+from aiotaskstore.storage.faults import Conflict
 from aiotaskstore.storage.migrations import migrate
-from aiotaskstore.storage.steps import BEGIN, Call, Unit
+from aiotaskstore.storage.operation import BEGIN, Call, Steps
 from aiotaskstore.task import TaskStatus
-from tests.helpers import connect_mysql, kept_from_writing
-from tests.storage.bench import Bench, bench_on, new_task
+from tests.helpers import connect_mysql, eventually, kept_from_writing, my_connection
+from tests.storage.harness import Harness, harness_on, new_task
 
 
-async def test_a_pool_survives_fifty_callers_cancelled_at_any_moment(bench: Bench):
+async def test_a_pool_survives_fifty_callers_cancelled_at_any_moment(harness: Harness):
     random_ = random.Random(7)
     for round_ in range(5):
-        callers = [asyncio.ensure_future(_write_and_claim(bench, f"{round_}-{n}")) for n in range(50)]  # noqa: TID251
+        callers = [asyncio.ensure_future(_write_and_claim(harness, f"{round_}-{n}")) for n in range(50)]  # noqa: TID251
         while not all(caller.done() for caller in callers):
             for _ in range(random_.randrange(4)):
                 await asyncio.sleep(0)
@@ -37,54 +44,54 @@ async def test_a_pool_survives_fifty_callers_cancelled_at_any_moment(bench: Benc
     async with asyncio.timeout(20):  # as many at once as the pool has connections, and more
         async with asyncio.TaskGroup() as group:
             for n in range(20):
-                group.create_task(_write_and_claim(bench, f"after-{n}"))
+                group.create_task(_write_and_claim(harness, f"after-{n}"))
 
 
-async def test_a_cancelled_caller_leaves_no_half_of_its_transaction(bench: Bench):
+async def test_a_cancelled_caller_leaves_no_half_of_its_transaction(harness: Harness):
     for pause in range(12):
         first, second = new_task(), new_task()
 
-        def both(first=first, second=second) -> Unit[None]:
+        def both(first=first, second=second) -> Steps[None]:
             yield BEGIN
-            yield from bench.tasks.insert([first])
-            yield from bench.tasks.insert([second])
+            yield from harness.tasks.insert([first])
+            yield from harness.tasks.insert([second])
 
-        caller = asyncio.ensure_future(bench.database.write(both))  # noqa: TID251
+        caller = asyncio.ensure_future(harness.database.write(both))  # noqa: TID251
         for _ in range(pause):
             await asyncio.sleep(0)
         caller.cancel()
         await asyncio.wait([caller])
         # SQLite's thread may still be at it: the next write waits for its turn.
-        await bench.add()
-        statuses = {await bench.status(row.id) for row in (first, second)}
+        await harness.add()
+        statuses = {await harness.status(row.id) for row in (first, second)}
         assert len(statuses) == 1, statuses
 
 
-async def test_an_operation_that_raises_is_undone_and_hurts_nobody_beside_it(bench: Bench):
+async def test_an_operation_that_raises_is_undone_and_hurts_nobody_beside_it(harness: Harness):
     row = new_task()
 
-    def broken() -> Unit[None]:
+    def broken() -> Steps[None]:
         yield BEGIN
-        yield from bench.tasks.insert([row])
+        yield from harness.tasks.insert([row])
         raise LookupError("not what we thought")
 
     async def fail() -> None:
         with pytest.raises(LookupError):
-            await bench.database.write(broken)
+            await harness.database.write(broken)
 
     async with asyncio.TaskGroup() as group:
         for _ in range(5):
             group.create_task(fail())
-            group.create_task(bench.add())
-    assert await bench.status(row.id) is None
-    assert len(await bench.claim(100)) == 5
+            group.create_task(harness.add())
+    assert await harness.status(row.id) is None
+    assert len(await harness.claim(100)) == 5
 
 
-async def test_a_statement_that_the_database_refuses_is_an_error_of_ours(bench: Bench):
+async def test_a_statement_that_the_database_refuses_is_an_error_of_ours(harness: Harness):
     for sql in ("SELEC 1", "SELECT nonsense(1)", "INSERT INTO aiotaskstore_migrations (version) VALUES (NULL)"):
         with pytest.raises(TaskStoreError):
-            await bench.sql(sql)
-    assert await bench.add()
+            await harness.sql(sql)
+    assert await harness.add()
 
 
 async def test_a_database_that_does_not_answer_in_time_is_unavailable(url: str):
@@ -102,16 +109,16 @@ async def test_a_database_that_does_not_answer_in_time_is_unavailable(url: str):
         await storage.database.close()
 
 
-async def test_connections_that_the_server_closed_are_replaced(bench: Bench, url: str):
+async def test_connections_that_the_server_closed_are_replaced(harness: Harness, url: str):
     if url.startswith("sqlite"):
         return  # no server, no connection to lose
     async with asyncio.TaskGroup() as group:
         for _ in range(5):
-            group.create_task(bench.add())
+            group.create_task(harness.add())
     await _close_every_connection(url)
     for _ in range(10):
         try:
-            await bench.add()
+            await harness.add()
             break
         except DatabaseUnavailableError:
             continue
@@ -119,15 +126,62 @@ async def test_connections_that_the_server_closed_are_replaced(bench: Bench, url
         pytest.fail("the pool never recovered")
     async with asyncio.TaskGroup() as group:
         for _ in range(5):
-            group.create_task(bench.database.read(bench.tasks.pending_queues))
+            group.create_task(harness.database.read(harness.tasks.pending_queues))
 
 
-async def test_transactions_that_deadlock_are_started_again(bench: Bench):
-    ids = sorted([await bench.add(), await bench.add()])
+async def test_new_connections_need_none_of_the_event_loops_own_threads(url: str):
+    """Handlers may keep all of those busy for as long as they like."""
+    busy, over = threading.Event(), threading.Event()
+
+    def work() -> None:
+        busy.set()
+        over.wait()
+
+    loop = asyncio.get_running_loop()
+    loop.set_default_executor(ThreadPoolExecutor(1))
+    working = loop.run_in_executor(None, work)
+    try:
+        await eventually(busy.is_set)
+        storage = connect(url.replace("127.0.0.1", "localhost"), deadline=5)
+        await storage.database.open()
+        try:
+            await migrate(storage.database)
+            async with asyncio.TaskGroup() as group:
+                for _ in range(5):
+                    group.create_task(storage.database.write(lambda: storage.tasks.enqueue([new_task()])))
+            if url.startswith("postgresql"):
+                async with storage.database.listen(lambda _queues: None) as listener:
+                    assert listener is not None
+        finally:
+            await storage.database.close()
+    finally:
+        over.set()
+        await working
+
+
+async def test_tls_to_mysql_verifies_the_name(mysql_url: str, monkeypatch: pytest.MonkeyPatch):
+    async with my_connection(mysql_url) as mine:
+        if (await mine.execute("SELECT @@ssl_cert"))[0][0] in {None, ""}:
+            pytest.skip("this server has no TLS")
+    asked: list[str | None] = []
+    wrap = ssl.SSLContext.wrap_bio
+
+    def wrap_bio(*args: Any, **options: Any) -> Any:
+        asked.append(options.get("server_hostname"))
+        return wrap(*args, **options)
+
+    monkeypatch.setattr(ssl.SSLContext, "wrap_bio", wrap_bio)
+    async with harness_on(mysql_url.replace("127.0.0.1", "localhost") + "?ssl=true") as harness:
+        assert await harness.add()
+    assert set(asked) == {"localhost"}
+
+
+async def test_transactions_that_deadlock_are_started_again(harness: Harness):
+    ids = sorted([await harness.add(), await harness.add()])
     first_locked = [asyncio.Event(), asyncio.Event()]
 
-    def swap(one: int) -> Callable[[], Unit[None]]:
-        def operation() -> Unit[None]:
+    def swap(one: int) -> Callable[[], Steps[None]]:
+        def operation() -> Steps[None]:
             yield BEGIN
             yield Call("delete_tasks", {"ids": [ids[one]]})
             yield Call("delete_tasks", {"ids": [ids[1 - one]]})
@@ -137,38 +191,38 @@ async def test_transactions_that_deadlock_are_started_again(bench: Bench):
     async def run(one: int) -> None:
         first_locked[one].set()
         await first_locked[1 - one].wait()
-        await bench.database.write(swap(one))
+        await harness.database.write(swap(one))
 
     async with asyncio.TaskGroup() as group:
         for one in (0, 1):
             group.create_task(run(one))
-    assert [await bench.status(one) for one in ids] == [None, None]
+    assert [await harness.status(one) for one in ids] == [None, None]
 
 
 async def test_operations_of_one_sqlite_store_that_wait_share_a_commit(sqlite_url: str):
-    async with bench_on(sqlite_url) as bench:
+    async with harness_on(sqlite_url) as harness:
         commits = 0
 
         def counted(statement: str) -> None:
             nonlocal commits
             commits += statement == "COMMIT"
 
-        await bench.database.writer.hop(lambda: bench.database.writer.raw.set_trace_callback(counted))  # type: ignore[attr-defined]
+        await harness.database.writer.thread.run(lambda: harness.database.writer.thread.raw.set_trace_callback(counted))  # type: ignore[attr-defined]
         async with asyncio.TaskGroup() as group:
             for _ in range(200):
-                group.create_task(bench.add())
+                group.create_task(harness.add())
         assert commits < 20
-        assert len(await bench.claim(1000)) == 200
+        assert len(await harness.claim(1000)) == 200
 
 
 async def test_two_sqlite_stores_on_one_file_wait_for_each_other_and_never_fail(sqlite_url: str):
-    async with bench_on(sqlite_url) as one, bench_on(sqlite_url, one.clock) as two:
+    async with harness_on(sqlite_url) as one, harness_on(sqlite_url, one.clock) as two:
 
-        async def work(bench: Bench, name: str) -> None:
+        async def work(harness: Harness, name: str) -> None:
             for n in range(25):
-                claim = await bench.run_one(queue=f"{name}-{n}")
-                await bench.record(claim, EMPTY)
-                assert await bench.status(claim.id) is TaskStatus.SUCCEEDED
+                claim = await harness.run_one(queue=f"{name}-{n}")
+                await harness.record(claim, EMPTY)
+                assert await harness.status(claim.id) is TaskStatus.SUCCEEDED
 
         async with asyncio.TaskGroup() as group:
             for n in range(3):
@@ -178,19 +232,20 @@ async def test_two_sqlite_stores_on_one_file_wait_for_each_other_and_never_fail(
 
 
 async def test_a_sqlite_reader_does_not_wait_for_a_writer(sqlite_url: str):
-    async with bench_on(sqlite_url) as bench:
-        task_id = await bench.add()
+    async with harness_on(sqlite_url) as harness:
+        task_id = await harness.add()
         async with kept_from_writing(sqlite_url), asyncio.timeout(10):
-            assert await bench.status(task_id) is TaskStatus.PENDING
+            assert await harness.status(task_id) is TaskStatus.PENDING
 
 
 async def test_sqlite_rows_survive_their_store(sqlite_url: str):
-    async with bench_on(sqlite_url) as bench:
-        task_id = await bench.add(payload='{"a": 1}')
-    async with bench_on(sqlite_url) as bench:
-        assert (await bench.get(task_id)).payload == {"a": 1}
+    async with harness_on(sqlite_url) as harness:
+        task_id = await harness.add(payload='{"a": 1}')
+    async with harness_on(sqlite_url) as harness:
+        assert (await harness.get(task_id)).payload == {"a": 1}
 
 
+@pytest.mark.acceptance("A134")
 async def test_a_memory_database_ends_with_its_store():
     for _ in range(2):
         storage = connect("sqlite://")
@@ -202,57 +257,72 @@ async def test_a_memory_database_ends_with_its_store():
         await storage.database.close()
 
 
-async def test_the_version_names_server_and_number(bench: Bench):
-    name, _, number = (await bench.database.version()).partition(" ")
+async def test_the_version_names_server_and_number(harness: Harness):
+    name, _, number = (await harness.database.version()).partition(" ")
     assert name in {"PostgreSQL", "MariaDB", "MySQL", "SQLite"}
     assert number[0].isdigit()
 
 
-async def test_a_query_may_hold_any_text(bench: Bench):
+async def test_a_query_may_hold_any_text(harness: Harness):
     for text in ("it's", 'a "b"', "50% \\ %s %(x)s", "–—…⚙🎉", ":name", "?", "$1", "a;b", "--", "/*", "\n\r\t\x1a"):
-        task_id = await bench.add(queue=text[:90], payload='{"a": 1}')
-        assert (await bench.get(task_id)).queue == text
-        assert [claim.id for claim in await bench.claim(9, queue=text)] == [task_id]
+        task_id = await harness.add(queue=text[:90], payload='{"a": 1}')
+        assert (await harness.get(task_id)).queue == text
+        assert [claim.id for claim in await harness.claim(9, queue=text)] == [task_id]
 
 
-async def test_a_caller_may_lend_its_own_connection(bench: Bench, url: str):
+async def test_a_caller_may_lend_its_own_connection(harness: Harness, url: str):
     before = new_task()
     if url.startswith("postgresql"):
         connection = await asyncpg.connect(url)
         try:
             transaction = connection.transaction()
             await transaction.start()
-            await _enqueue_on(bench, connection, before)
+            await _enqueue_on(harness, connection, before)
             await transaction.rollback()
         finally:
             await connection.close()
     elif url.startswith("mysql"):
         connection = await connect_mysql(url)
         try:
-            await _enqueue_on(bench, connection, before)
+            await _enqueue_on(harness, connection, before)
             await connection.rollback()
         finally:
             connection.close()
     else:
         async with aiosqlite.connect(urlsplit(url).path[1:]) as file:
-            await _enqueue_on(bench, file, before)
+            await _enqueue_on(harness, file, before)
             await file.rollback()
-    assert await bench.status(before.id) is None
+    assert await harness.status(before.id) is None
 
 
-async def _enqueue_on(bench: Bench, connection: object, row) -> None:
-    def store() -> Unit[dict[UUID, UUID]]:
-        return (yield from bench.tasks.enqueue_mixed([row], [], frozenset()))
+async def _enqueue_on(harness: Harness, connection: object, row) -> None:
+    def store() -> Steps[Taken]:
+        return (yield from harness.tasks.enqueue_mixed([row], [], frozenset(), joined=True))
 
-    await bench.database.run_on(connection, store)
-    assert await bench.database.run_on(connection, lambda: bench.tasks.status(row.id)) is TaskStatus.PENDING
-    assert await bench.status(row.id) is None, "others must not see it before the commit"
+    await harness.database.run_on(connection, store)
+    assert await harness.database.run_on(connection, lambda: harness.tasks.status(row.id)) is TaskStatus.PENDING
+    assert await harness.status(row.id) is None, "others must not see it before the commit"
 
 
-async def _write_and_claim(bench: Bench, queue: str) -> None:
-    await bench.add(queue=queue)
-    await bench.claim(queue=queue)
-    await bench.database.read(lambda: bench.tasks.running_of(bench.dispatcher, 10))
+async def test_a_callers_transaction_whose_connection_is_lost_ends_with_an_error_of_ours(server_url: str):
+    """Also where the driver knows of the loss before the commit is sent."""
+
+    async def loses_it() -> None:
+        async with store.transaction() as connection:
+            await _close_every_connection(server_url)
+            if server_url.startswith("postgresql"):
+                with suppress(asyncpg.InterfaceError):  # a pool's refuses even this question once it is gone
+                    await eventually(connection.is_closed)
+
+    async with TaskStore(server_url) as store:
+        with pytest.raises(DatabaseUnavailableError, match="lost"):
+            await loses_it()
+
+
+async def _write_and_claim(harness: Harness, queue: str) -> None:
+    await harness.add(queue=queue)
+    await harness.claim(queue=queue)
+    await harness.database.read(lambda: harness.tasks.running_of(harness.dispatcher, 10))
 
 
 async def _close_every_connection(url: str) -> None:
@@ -269,10 +339,32 @@ async def _close_every_connection(url: str) -> None:
     connection = await connect_mysql(url)
     try:
         async with connection.cursor() as cursor:
-            await cursor.execute(
-                "SELECT id FROM information_schema.processlist WHERE db = DATABASE() AND id <> CONNECTION_ID()"
-            )
-            for (number,) in await cursor.fetchall():
-                await cursor.execute(f"KILL {number}")
+            with warnings.catch_warnings(action="ignore"):  # MySQL warns of a word that MariaDB has no other for
+                await cursor.execute("SHOW FULL PROCESSLIST")
+            for number, _user, _host, database, *_ in await cursor.fetchall():
+                if database == urlsplit(url).path[1:] and number != connection.thread_id():
+                    await cursor.execute(f"KILL {number}")
     finally:
         connection.close()
+
+
+async def test_what_the_database_refuses_again_and_again_is_tried_until_the_deadline(server_url: str):
+    async with harness_on(server_url) as harness:
+        tries = 0
+
+        def refused(times: int) -> Callable[[], Steps[str]]:
+            def operation() -> Steps[str]:
+                nonlocal tries
+                yield BEGIN
+                tries += 1
+                if tries <= times:
+                    raise Conflict("deadlock")
+                return "done"
+
+            return operation
+
+        assert await harness.database.write(refused(10)) == "done"
+        harness.database.deadline = 0.3
+        with pytest.raises(DatabaseUnavailableError, match="refused the same transaction") as caught:
+            await harness.database.write(refused(1_000_000))
+        assert caught.value.nothing_done

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import sys
 from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+from uuid import uuid4
 
 import pytest
 
-from aiotaskstore import SchemaOutdatedError, SchemaTooNewError, TaskStore
+from aiotaskstore import ConfigurationError, SchemaOutdatedError, SchemaTooNewError, TaskStore, TaskStoreError
 from aiotaskstore.storage import migrations
 from aiotaskstore.storage.connect import connect
-from aiotaskstore.storage.statements import Naming
-from tests.helpers import LIMIT
-from tests.storage.bench import Bench, bench_on
+from aiotaskstore.storage.table_names import TableNames
+from tests.helpers import LIMIT, my_connection
+from tests.storage.harness import Harness, harness_on
 
 
+@pytest.mark.acceptance("A02")
 async def test_a_second_migration_finds_nothing_to_do(url: str):
     store = TaskStore(url)
     assert await store.migrate() == migrations.LATEST
@@ -23,6 +29,7 @@ async def test_a_second_migration_finds_nothing_to_do(url: str):
         assert await store.migrate() == 0
 
 
+@pytest.mark.acceptance("A02")
 async def test_processes_that_migrate_at_once_apply_each_migration_once(url: str):
     storages = [connect(url) for _ in range(6)]
     for storage in storages:
@@ -49,6 +56,125 @@ async def test_stores_that_open_at_once_on_an_empty_database_all_open(url: str):
             await store.close()
 
 
+async def test_twenty_five_that_start_at_once_on_an_empty_database_all_open(url: str):
+    """Also where some have a prefix of their own."""
+    await start_at_once(url, None)
+
+
+async def test_twenty_five_that_start_at_once_where_the_schema_is_missing_too_all_open(postgresql_url: str):
+    await start_at_once(postgresql_url, "queueing")
+
+
+async def start_at_once(url: str, schema: str | None) -> None:
+    stores = [TaskStore(url, schema=schema, prefix=f"p{n % 2}_", pool_size=1) for n in range(25)]
+    failures = []
+
+    async def start(store: TaskStore) -> None:
+        try:
+            await store.open()
+        except TaskStoreError as error:
+            failures.append(error)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for store in stores:
+                group.create_task(start(store))
+        assert not failures
+        assert [await store.tasks.count() for store in stores] == [0] * 25
+    finally:
+        for store in stores:
+            await store.close()
+
+
+_OPEN = """
+import asyncio, sys
+from aiotaskstore import TaskStore
+url, schema = sys.argv[1:]
+async def main():
+    store = TaskStore(url, schema=schema or None)
+    print("ready", flush=True)
+    sys.stdin.readline()
+    async with store:
+        print(await store.tasks.count(), flush=True)
+asyncio.run(main())
+"""
+
+
+async def test_processes_that_start_at_once_on_an_empty_database_all_open(url: str):
+    schema = "queueing" if url.startswith("postgresql") else ""
+    started = [
+        await asyncio.create_subprocess_exec(
+            sys.executable, "-c", _OPEN, url, schema,
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        )
+        for _ in range(6)
+    ]  # fmt: skip
+    async with asyncio.timeout(50):
+        for process in started:
+            assert process.stdout is not None
+            assert await process.stdout.readline() == b"ready\n"
+        for process in started:
+            assert process.stdin is not None
+            process.stdin.write(b"go\n")
+        answers = [await process.communicate() for process in started]
+    assert [out for out, _ in answers] == [b"0\n"] * len(started), answers
+
+
+async def test_a_user_without_the_right_to_make_schemas_uses_one_that_was_made(postgresql_url: str):
+    role = f"role_{uuid4().hex[:8]}"
+    async with my_connection(postgresql_url) as mine:
+        database = urlsplit(postgresql_url).path[1:]
+        await mine.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'x'")
+        try:
+            await mine.execute(f"CREATE SCHEMA queueing AUTHORIZATION {role}")
+            await mine.execute(f"REVOKE CREATE ON DATABASE {database} FROM PUBLIC")
+            parts = urlsplit(postgresql_url)
+            address = parts.netloc.rpartition("@")[2]
+            url = urlunsplit(parts._replace(netloc=f"{role}:x@{address}"))
+            async with TaskStore(url, schema="queueing") as store:
+                assert await store.tasks.count() == 0
+        finally:
+            await mine.execute("DROP SCHEMA IF EXISTS queueing CASCADE")
+            await mine.execute(f"DROP OWNED BY {role}")
+            await mine.execute(f"DROP ROLE {role}")
+
+
+@pytest.mark.parametrize("schema", ["user", "select", "_", "s" * 40, "s" * 63])
+async def test_any_schema_that_postgresql_takes_works_for_everything(postgresql_url: str, schema: str):
+    """Reserved words, and names as long as they may be, with notifications and all."""
+    store = TaskStore(postgresql_url, schema=schema, prefix="p" * 30)
+
+    @store.task
+    async def add(a: int) -> int:
+        return a + 1
+
+    async with store, store.dispatcher(poll_interval=60):
+        assert await (await add.options(external_id="x").enqueue(1)).result(LIMIT) == 2
+        async with store.transaction():
+            inside = await add.enqueue(2)
+        assert await inside.result(LIMIT) == 3
+        assert await store.tasks.delete(where="all") == 2
+
+
+def test_every_name_in_the_tables_fits_the_longest_prefix():
+    for kind, longest in (("postgresql", 63), ("mysql", 64)):
+        text = migrations.ddl(kind, TableNames(prefix="p" * 30))
+        names = re.findall(r"\bp{30}\w+", text)
+        assert names
+        assert max(map(len, names)) <= longest
+
+
+@pytest.mark.parametrize("schema", ["", "pg_mine", "s" * 64, "Upper", "1st", "a-b", 'a"b', 5, "naïve"])
+def test_a_schema_that_postgresql_would_not_take_is_refused_when_the_store_is_made(schema: Any):
+    with pytest.raises(ConfigurationError, match="A schema name is lower-case letters"):
+        TaskStore("postgresql://nobody@nowhere/none", schema=schema)
+
+
+def test_a_prefix_that_sqlite_keeps_for_itself_is_refused_when_the_store_is_made():
+    with pytest.raises(ConfigurationError, match="must not start with sqlite_"):
+        TaskStore("sqlite://", prefix="sqlite_")
+
+
 async def test_without_migrate_missing_tables_are_an_error_that_names_the_command(url: str):
     store = TaskStore(url, migrate=False)
     with pytest.raises(SchemaOutdatedError, match="aiotaskstore migrate"):
@@ -60,8 +186,8 @@ async def test_without_migrate_missing_tables_are_an_error_that_names_the_comman
 
 
 async def test_tables_of_a_newer_library_are_left_alone(url: str):
-    async with bench_on(url) as bench:
-        await _record_version(bench, migrations.LATEST + 1)
+    async with harness_on(url) as harness:
+        await _record_version(harness, migrations.LATEST + 1)
     for migrate in (True, False):
         with pytest.raises(SchemaTooNewError, match="Upgrade aiotaskstore"):
             await TaskStore(url, migrate=migrate).open()
@@ -70,14 +196,14 @@ async def test_tables_of_a_newer_library_are_left_alone(url: str):
 
 
 async def test_tables_of_an_older_library_are_refused_without_migrate(url: str):
-    async with bench_on(url) as bench:
-        await bench.sql("DELETE FROM aiotaskstore_migrations")
+    async with harness_on(url) as harness:
+        await harness.sql("DELETE FROM aiotaskstore_migrations")
     with pytest.raises(SchemaOutdatedError):
         await TaskStore(url, migrate=False).open()
 
 
 async def test_stores_with_different_prefixes_share_a_database_and_no_row(url: str):
-    async with bench_on(url) as here, bench_on(url, naming=Naming("other_")) as there:
+    async with harness_on(url) as here, harness_on(url, table_names=TableNames("other_")) as there:
         task_id = await here.add(external_id="same")
         other_id = await there.add(external_id="same")
         assert await there.status(task_id) is None
@@ -86,11 +212,11 @@ async def test_stores_with_different_prefixes_share_a_database_and_no_row(url: s
 
 
 async def test_a_schema_of_its_own_is_made_and_used_alone(postgresql_url: str):
-    async with bench_on(postgresql_url, naming=Naming(schema="queueing")) as bench:
-        await bench.add()
-        rows = await bench.sql("SELECT table_schema FROM information_schema.tables WHERE table_name LIKE 'aiotask%'")
+    async with harness_on(postgresql_url, table_names=TableNames(schema="queueing")) as harness:
+        await harness.add()
+        rows = await harness.sql("SELECT table_schema FROM information_schema.tables WHERE table_name LIKE 'aiotask%'")
         assert {row[0] for row in rows} == {"queueing"}
-        assert len(await bench.claim(10)) == 1
+        assert len(await harness.claim(10)) == 1
 
 
 @pytest.mark.parametrize("prefix", ["aiotaskstore_", "my_queue_"])
@@ -126,10 +252,10 @@ def test_the_ddl_needs_no_database():
 
 def test_the_ddl_names_the_schema_on_postgresql():
     text = TaskStore("postgresql://nobody@nowhere/none", schema="queueing").ddl()
-    assert "CREATE SCHEMA IF NOT EXISTS queueing" in text
-    assert "queueing.aiotaskstore_tasks" in text
+    assert 'CREATE SCHEMA IF NOT EXISTS "queueing"' in text
+    assert '"queueing".aiotaskstore_tasks' in text
 
 
-async def _record_version(bench: Bench, version: int) -> None:
+async def _record_version(harness: Harness, version: int) -> None:
     sql = "INSERT INTO aiotaskstore_migrations (version, name, applied_at) VALUES (:version, 'future', :at)"
-    await bench.sql(sql, version=version, at=datetime.now(UTC))
+    await harness.sql(sql, version=version, at=datetime.now(UTC))

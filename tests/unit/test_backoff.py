@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from aiotaskstore import ConfigurationError, constant, exponential, fibonacci, steps
 from aiotaskstore.backoff import as_backoff
-from aiotaskstore.duration import seconds
+from aiotaskstore.mechanics.duration import seconds
 
 ERROR = ValueError("boom")
 FAR = 10**6
@@ -35,6 +35,10 @@ def test_steps_keep_to_the_last_one():
 def test_steps_that_cycle_begin_again():
     assert waits(steps([1, 2, 3], cycle=True), 7) == [1, 2, 3, 1, 2, 3, 1]
     assert steps([1, 2, 3], cycle=True)(FAR, ERROR) == 1
+
+
+def test_whether_steps_cycle_may_stand_second():
+    assert waits(steps([1, 2], True), 3) == [1, 2, 1]
 
 
 def test_exponential_doubles_from_ten_seconds_up_to_ten_minutes_unless_told():

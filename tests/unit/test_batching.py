@@ -9,7 +9,8 @@ from math import inf
 
 import pytest
 
-from aiotaskstore.batching import Batcher
+from aiotaskstore.errors import TaskStoreError
+from aiotaskstore.mechanics.batching import Batcher
 
 
 class Sink:
@@ -17,20 +18,20 @@ class Sink:
 
     def __init__(self) -> None:
         self.batches: list[list[int]] = []
-        self.flying = 0
-        self.most_flying = 0
+        self.in_flight = 0
+        self.most_in_flight = 0
         self.gate = asyncio.Event()
         self.answers: dict[int, BaseException] = {}
         self.error: BaseException | None = None
 
     async def flush(self, items: list[int]) -> list[int | BaseException]:
         self.batches.append(list(items))
-        self.flying += 1
-        self.most_flying = max(self.most_flying, self.flying)
+        self.in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
         try:
             await self.gate.wait()
         finally:
-            self.flying -= 1
+            self.in_flight -= 1
         if self.error is not None:
             raise self.error
         return [self.answers.get(item, item * 10) for item in items]
@@ -41,9 +42,9 @@ class Sink:
 
 
 @asynccontextmanager
-async def batching(most: int = 100, patience: float = inf) -> AsyncIterator[tuple[Sink, Batcher[int, int]]]:
+async def batching(most: int = 100, wait_limit: float = inf) -> AsyncIterator[tuple[Sink, Batcher[int, int]]]:
     sink = Sink()
-    batcher: Batcher[int, int] = Batcher(sink.flush, most=most, patience=patience)
+    batcher: Batcher[int, int] = Batcher(sink.flush, most=most, wait_limit=wait_limit)
     running = asyncio.get_running_loop().create_task(batcher.run())
     try:
         yield sink, batcher
@@ -57,7 +58,7 @@ def start(batcher: Batcher[int, int], *items: int) -> list[asyncio.Task[int]]:
     return [asyncio.get_running_loop().create_task(batcher.submit(item)) for item in items]
 
 
-async def settled(*tasks: asyncio.Task[int]) -> list[int | BaseException | str]:
+async def resolved(*tasks: asyncio.Task[int]) -> list[int | BaseException | str]:
     await asyncio.wait(tasks)
     return ["cancelled" if task.cancelled() else task.exception() or task.result() for task in tasks]
 
@@ -79,23 +80,34 @@ async def test_what_arrives_while_one_flies_goes_together_in_the_next():
         assert sink.batches == [[1]]
         assert (batcher.backlog, batcher.unanswered) == (4, [1, 2, 3, 4])
         sink.gate.set()
-        assert await settled(*first, *later) == [10, 20, 30, 40]
+        assert await resolved(*first, *later) == [10, 20, 30, 40]
         assert sink.batches == [[1], [2, 3, 4]]
-        assert sink.most_flying == 1
+        assert sink.most_in_flight == 1
 
 
 async def test_items_that_arrive_in_one_turn_of_the_loop_share_a_flush():
     async with batching() as (sink, batcher):
         sink.gate.set()
-        assert await settled(*start(batcher, *range(50))) == [number * 10 for number in range(50)]
+        assert await resolved(*start(batcher, *range(50))) == [number * 10 for number in range(50)]
         assert len(sink.batches) == 1
 
 
 async def test_no_batch_is_larger_than_the_most():
     async with batching(most=3) as (sink, batcher):
         sink.gate.set()
-        await settled(*start(batcher, *range(8)))
+        await resolved(*start(batcher, *range(8)))
         assert sink.batches == [[0, 1, 2], [3, 4, 5], [6, 7]]
+
+
+async def test_no_batch_is_heavier_than_the_heaviest_unless_one_item_alone_is():
+    sink = Sink()
+    sink.gate.set()
+    batcher: Batcher[int, int] = Batcher(sink.flush, most=100, heaviest=10, weigh=lambda item: item)
+    for item in (4, 6, 1, 25, 3, 3, 3, 3):
+        batcher.put(item)
+    while batcher.backlog:
+        await batcher.flush_once()
+    assert sink.batches == [[4, 6], [1], [25], [3, 3, 3], [3]]
 
 
 async def test_a_waiter_cancelled_before_its_batch_is_sent_leaves_it():
@@ -106,7 +118,7 @@ async def test_a_waiter_cancelled_before_its_batch_is_sent_leaves_it():
         await asyncio.sleep(0)
         second.cancel()
         sink.gate.set()
-        assert await settled(*first, second, third) == [10, "cancelled", 30]
+        assert await resolved(*first, second, third) == [10, "cancelled", 30]
         assert sink.batches == [[1], [3]]
 
 
@@ -119,7 +131,7 @@ async def test_a_batch_that_everybody_left_is_not_sent():
         for one in others:
             one.cancel()
         sink.gate.set()
-        await settled(*first, *others)
+        await resolved(*first, *others)
         await batcher.drain()
         assert sink.batches == [[1]]
         assert await batcher.submit(4) == 40
@@ -143,14 +155,14 @@ async def test_each_is_answered_with_its_own_exception():
         sink.gate.set()
         broken = ValueError("two is bad")
         sink.answers[2] = broken
-        assert await settled(*start(batcher, 1, 2, 3)) == [10, broken, 30]
+        assert await resolved(*start(batcher, 1, 2, 3)) == [10, broken, 30]
 
 
 async def test_a_flush_that_raises_answers_everybody_and_the_next_one_goes_on():
     async with batching() as (sink, batcher):
         sink.gate.set()
         sink.error = OSError("gone")
-        assert await settled(*start(batcher, 1, 2)) == [sink.error, sink.error]
+        assert await resolved(*start(batcher, 1, 2)) == [sink.error, sink.error]
         sink.error = None
         assert await batcher.submit(3) == 30
 
@@ -181,35 +193,36 @@ async def test_drain_waits_for_what_was_added_and_not_longer():
 
 async def test_whoever_waits_when_the_loop_ends_is_not_left_waiting():
     async with batching() as (sink, batcher):
-        flying, waiting = *start(batcher, 1), None
+        in_flight, waiting = *start(batcher, 1), None
         await sink.sent(1)
         (waiting,) = start(batcher, 2)
         await asyncio.sleep(0)
     async with asyncio.timeout(1):
-        assert await settled(flying, waiting) == ["cancelled", "cancelled"]
+        answers = await resolved(in_flight, waiting)
+    assert [type(answer) for answer in answers] == [TaskStoreError] * 2
 
 
 async def test_nobody_waits_longer_than_the_patience_and_what_was_not_sent_never_is():
-    async with batching(patience=0.05) as (sink, batcher):
+    async with batching(wait_limit=0.05) as (sink, batcher):
         first = start(batcher, 1)
         await sink.sent(1)
         later = start(batcher, 2)
-        answers = await settled(*first, *later)
+        answers = await resolved(*first, *later)
         assert [type(answer) for answer in answers] == [TimeoutError, TimeoutError]
         sink.gate.set()
-        assert await settled(*start(batcher, 3)) == [30]
+        assert await resolved(*start(batcher, 3)) == [30]
         assert sink.batches == [[1], [3]]
 
 
 async def test_each_waits_for_its_own_patience():
-    async with batching(patience=0.2) as (sink, batcher):
+    async with batching(wait_limit=0.2) as (sink, batcher):
         first = start(batcher, 1)
         await sink.sent(1)
         await asyncio.sleep(0.1)
         later = start(batcher, 2)
-        assert isinstance((await settled(*first))[0], TimeoutError)
+        assert isinstance((await resolved(*first))[0], TimeoutError)
         sink.gate.set()
-        assert await settled(*later) == [20]
+        assert await resolved(*later) == [20]
 
 
 async def test_a_thousand_callers_take_few_flushes_and_get_their_own_answers():
@@ -226,7 +239,7 @@ async def test_a_thousand_callers_take_few_flushes_and_get_their_own_answers():
                 group.create_task(caller(number))
         assert sum(map(len, sink.batches)) == 1_000
         assert len(sink.batches) < 50
-        assert sink.most_flying == 1
+        assert sink.most_in_flight == 1
 
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
@@ -241,3 +254,23 @@ async def test_a_flush_that_was_told_to_exit_leaves_nobody_waiting(kind):
         await batcher.flush_once()
     async with asyncio.timeout(1):
         await asyncio.wait([waiting])
+
+
+async def test_what_nobody_waits_for_is_flushed_once_more_by_whoever_runs_it_next():
+    sink = Sink()
+    batcher: Batcher[int, int] = Batcher(sink.flush, most=10)
+    for item in (1, 2):
+        batcher.put(item)
+    running = asyncio.get_running_loop().create_task(batcher.run())
+    await sink.sent(1)
+    batcher.put(3)
+    running.cancel()
+    await asyncio.wait([running])
+    assert batcher.unanswered == [1, 2, 3]
+    sink.gate.set()
+    running = asyncio.get_running_loop().create_task(batcher.run())
+    await batcher.drain()
+    batcher.close()
+    await running
+    assert sink.batches == [[1, 2], [1, 2, 3]]
+    assert batcher.backlog == 0

@@ -1,4 +1,4 @@
-"""A context without a task behind it, as a handler that is called directly sees it."""
+"""A context of which nothing is stored, as a handler that is called directly sees it."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import pytest
 
 from aiotaskstore import ConfigurationError, TaskContext, TaskRouter, current_context
 from aiotaskstore.context import running_context
+from aiotaskstore.direct import DirectRun
 
 
 def context(**options: Any) -> TaskContext:
-    return TaskContext(None, "the store", options)
+    return TaskContext(DirectRun("work"), "the store", options)
 
 
 def test_parameters_are_what_the_command_line_gave():
@@ -28,7 +29,7 @@ def test_parameters_are_what_the_command_line_gave():
     assert given.param_list("none") == given.param_list("absent") == []
 
 
-def test_there_is_no_task_behind_it():
+def test_its_task_is_a_first_attempt_that_is_not_stored():
     given = context()
     assert (given.task_id, given.cancelled, given.metadata, given.output, given.store) == (
         None,
@@ -37,11 +38,10 @@ def test_there_is_no_task_behind_it():
         None,
         "the store",
     )
-    for ask in (lambda: given.task, lambda: given.attempt):
-        with pytest.raises(
-            ConfigurationError, match="This handler was called directly: there is no task behind its context"
-        ):
-            ask()
+    task = given.task
+    assert given.task is task
+    assert (task.alias, task.queue, task.status, task.attempt, given.attempt) == ("work", "default", "running", 1, 1)
+    assert (task.parent_id, task.definition_id, task.owner, task.errors, task.metadata) == (None, None, None, [], {})
 
 
 async def test_what_it_is_told_goes_to_the_log(caplog: pytest.LogCaptureFixture):

@@ -33,12 +33,14 @@ def test_a_delay_that_cannot_be_waited_is_refused(make):
         make()
 
 
+@pytest.mark.acceptance("A52")
 def test_a_retry_itself_is_retryable_and_nothing_else_is():
     assert is_retryable(Retry())
     for error in (ValueError(), Fail("x"), Cancel("x"), Snooze(1), KeyboardInterrupt()):
         assert not is_retryable(error)
 
 
+@pytest.mark.acceptance("A52")
 def test_a_retry_is_found_through_explicit_causes():
     def chain():
         try:
@@ -87,6 +89,7 @@ def test_an_explicit_cause_outweighs_the_context():
     assert not is_retryable(raised(chain))
 
 
+@pytest.mark.acceptance("A52")
 def test_a_retry_is_found_in_groups_and_under_their_members():
     member = ValueError("member")
     member.__cause__ = Retry("under a member")

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aiotaskstore import ConfigurationError
-from aiotaskstore.duration import parse, seconds
+from aiotaskstore.mechanics.duration import parse, seconds, written
 
 HUNDRED_YEARS = 100 * 365 * 86400
 
@@ -82,6 +82,17 @@ def test_text_that_is_no_duration_is_refused_with_examples(text):
 def test_what_units_say_is_what_a_timedelta_says(days, hours, minutes, secs):
     expected = timedelta(days=days, hours=hours, minutes=minutes, seconds=secs).total_seconds()
     assert parse(f"{days}d{hours}h{minutes}m{secs}s") == expected
+
+
+@pytest.mark.parametrize(
+    ("span", "text"),
+    [
+        (0.0, "0 ms"), (0.0123, "12.3 ms"), (0.5, "500 ms"), (1.2345, "1.23 s"), (59.9, "59.9 s"), (60, "1m"),
+        (90, "1m30s"), (3600, "1h"), (3661, "1h1m"), (90_000, "1d1h"), (86_400, "1d"),
+    ],
+)  # fmt: skip
+def test_seconds_are_written_for_people(span: float, text: str):
+    assert written(span) == text
 
 
 @given(st.text(max_size=12))

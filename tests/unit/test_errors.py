@@ -11,6 +11,7 @@ from uuid import UUID
 import pytest
 
 from aiotaskstore import errors
+from aiotaskstore.task_errors import TaskCancelledError, TaskFailedError
 
 ID = UUID(int=7)
 TASK = cast(
@@ -40,8 +41,8 @@ SENTENCES = [
     (errors.NotCancellableError(ID, "succeeded"), {"task_id": ID, "status": "succeeded"}, ["is succeeded", "only an unfinished", "strict=False"]),
     (errors.InvalidTransitionError(ID, "retry", "running", "Wait."), {"move": "retry", "status": "running"}, ["is running: cannot retry it. Wait."]),
     (errors.ClaimLostError(ID), {"task_id": ID}, ["no longer claimed by this run", "dropped"]),
-    (errors.TaskFailedError(TASK), {"task": TASK}, [f"Task {ID} (send) failed: ValueError: x"]),
-    (errors.TaskCancelledError(CANCELLED), {"task": CANCELLED}, [f"Task {ID} (send) was cancelled: too late"]),
+    (TaskFailedError(TASK), {"task": TASK}, [f"Task {ID} (send) failed: ValueError: x"]),
+    (TaskCancelledError(CANCELLED), {"task": CANCELLED}, [f"Task {ID} (send) was cancelled: too late"]),
 ]  # fmt: skip
 
 
@@ -60,12 +61,12 @@ def test_a_failed_task_without_an_error_says_why_it_ended():
     ended = cast(
         "Any", SimpleNamespace(id=ID, alias="send", status="interrupted", error=None, finish_reason="interrupted")
     )
-    assert str(errors.TaskFailedError(ended)) == f"Task {ID} (send) interrupted: interrupted"
+    assert str(TaskFailedError(ended)) == f"Task {ID} (send) interrupted: interrupted"
 
 
 def test_a_cancelled_task_without_words_says_none():
     quiet = cast("Any", SimpleNamespace(id=ID, alias="send", cancel_reason=None))
-    assert str(errors.TaskCancelledError(quiet)) == f"Task {ID} (send) was cancelled"
+    assert str(TaskCancelledError(quiet)) == f"Task {ID} (send) was cancelled"
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 
 from aiotaskstore import ConfigurationError, TaskEnqueued, TaskStarted, TaskStore
-from aiotaskstore.events import DispatcherStarted, Event, LoopTroubled, TaskEvent
+from aiotaskstore.events import BackgroundFailed, DispatcherStarted, Event, TaskEvent
 from aiotaskstore.hooks import Hooks
 from aiotaskstore.observe.logs import log_events
 
@@ -19,95 +19,95 @@ STARTED = TaskStarted(ID, "alias", "queue", 1)
 UP = DispatcherStarted(ID, "name", "poll")
 
 
-def test_listeners_hear_their_kind_and_its_subclasses_in_the_order_they_came():
+def test_listeners_receive_their_kind_and_its_subclasses_in_the_order_they_came():
     hooks = Hooks()
-    heard: list[tuple[str, Event]] = []
-    hooks.on(TaskEnqueued, lambda event: heard.append(("enqueued", event)))
-    hooks.on(TaskEvent, lambda event: heard.append(("any task", event)))
-    hooks.on(Event, lambda event: heard.append(("any", event)))
+    received: list[tuple[str, Event]] = []
+    hooks.on(TaskEnqueued, lambda event: received.append(("enqueued", event)))
+    hooks.on(TaskEvent, lambda event: received.append(("any task", event)))
+    hooks.on(Event, lambda event: received.append(("any", event)))
     for event in (ENQUEUED, STARTED, UP):
         hooks.emit(event)
-    assert heard == [
+    assert received == [
         ("enqueued", ENQUEUED), ("any task", ENQUEUED), ("any", ENQUEUED),
         ("any task", STARTED), ("any", STARTED),
         ("any", UP),
     ]  # fmt: skip
 
 
-def test_events_nobody_hears_need_not_be_made():
+def test_events_nobody_receives_need_not_be_made():
     hooks = Hooks()
-    assert not hooks.hears(TaskEnqueued)
+    assert not hooks.has_listener(TaskEnqueued)
     end = hooks.on(TaskEvent, print)
-    assert hooks.hears(TaskEnqueued)
-    assert hooks.hears(TaskStarted)
-    assert not hooks.hears(DispatcherStarted)
+    assert hooks.has_listener(TaskEnqueued)
+    assert hooks.has_listener(TaskStarted)
+    assert not hooks.has_listener(DispatcherStarted)
     end()
-    assert not hooks.hears(TaskEnqueued)
+    assert not hooks.has_listener(TaskEnqueued)
 
 
-def test_a_listener_that_has_ended_hears_no_more():
+def test_a_listener_that_has_ended_receives_no_more():
     hooks = Hooks()
-    heard: list[Event] = []
+    received: list[Event] = []
     hooks.emit(ENQUEUED)
-    end = hooks.on(TaskEnqueued, heard.append)
+    end = hooks.on(TaskEnqueued, received.append)
     hooks.emit(ENQUEUED)
     end()
     end()
     hooks.emit(ENQUEUED)
-    assert heard == [ENQUEUED]
+    assert received == [ENQUEUED]
 
 
 def test_ending_one_registration_leaves_the_others_of_the_same_function():
     hooks = Hooks()
-    heard: list[Event] = []
-    first = hooks.on(TaskEnqueued, heard.append)
-    hooks.on(TaskEnqueued, heard.append)
-    hooks.on(Event, heard.append)
+    received: list[Event] = []
+    first = hooks.on(TaskEnqueued, received.append)
+    hooks.on(TaskEnqueued, received.append)
+    hooks.on(Event, received.append)
     first()
     first()
     hooks.emit(ENQUEUED)
-    assert heard == [ENQUEUED, ENQUEUED]
+    assert received == [ENQUEUED, ENQUEUED]
 
 
-def test_a_listener_may_end_itself_while_it_hears():
+def test_a_listener_may_end_itself_while_it_is_called():
     hooks = Hooks()
-    heard: list[Event] = []
+    received: list[Event] = []
 
     def once(event: TaskEnqueued) -> None:
-        heard.append(event)
+        received.append(event)
         end()
 
     end = hooks.on(TaskEnqueued, once)
-    hooks.on(TaskEnqueued, heard.append)
+    hooks.on(TaskEnqueued, received.append)
     hooks.emit(ENQUEUED)
     hooks.emit(ENQUEUED)
-    assert heard == [ENQUEUED, ENQUEUED, ENQUEUED]
+    assert received == [ENQUEUED, ENQUEUED, ENQUEUED]
 
 
-def test_a_listener_that_raises_is_logged_and_the_next_one_hears(caplog):
+def test_a_listener_that_raises_is_logged_and_the_next_one_receives(caplog):
     hooks = Hooks()
-    heard: list[Event] = []
+    received: list[Event] = []
 
     def broken(_event: TaskEnqueued) -> None:
         raise RuntimeError("listener is broken")
 
     hooks.on(TaskEnqueued, broken)
-    hooks.on(TaskEnqueued, heard.append)
+    hooks.on(TaskEnqueued, received.append)
     hooks.emit(ENQUEUED)
-    assert heard == [ENQUEUED]
+    assert received == [ENQUEUED]
     assert "A listener for TaskEnqueued raised; the work goes on" in caplog.text
     assert "listener is broken" in caplog.text
 
 
 async def test_an_async_listener_is_run_beside_the_work_and_guarded(caplog):
     hooks = Hooks()
-    heard: list[Event] = []
+    received: list[Event] = []
     running: list[asyncio.Task[None]] = []
     hooks.spawn_with(lambda coroutine: running.append(asyncio.get_running_loop().create_task(coroutine)))
 
     async def slow(event: TaskEnqueued) -> None:
         await asyncio.sleep(0)
-        heard.append(event)
+        received.append(event)
 
     async def broken(_event: TaskEnqueued) -> None:
         await asyncio.sleep(0)
@@ -116,9 +116,9 @@ async def test_an_async_listener_is_run_beside_the_work_and_guarded(caplog):
     hooks.on(TaskEnqueued, slow)
     hooks.on(TaskEnqueued, broken)
     hooks.emit(ENQUEUED)
-    assert heard == []
+    assert received == []
     await asyncio.wait(running)
-    assert heard == [ENQUEUED]
+    assert received == [ENQUEUED]
     assert [task.exception() for task in running] == [None, None]
     assert "async listener is broken" in caplog.text
 
@@ -201,5 +201,5 @@ def test_an_error_that_cannot_be_printed_can_be_logged(caplog):
 
     hooks = Hooks()
     log_events(hooks)
-    hooks.emit(LoopTroubled("claimer", Unprintable(), 1.0))
+    hooks.emit(BackgroundFailed("claimer", Unprintable(), 1.0))
     assert "claimer: <Unprintable that cannot be printed>; again in 1 s" in caplog.text

@@ -9,8 +9,8 @@ from uuid import RFC_4122, UUID, uuid4
 
 import pytest
 
-from aiotaskstore import ConfigurationError
-from aiotaskstore.ids import as_id, new_id
+from aiotaskstore import InvalidQueryError, TaskNotFoundError
+from aiotaskstore.mechanics.ids import filter_id, find_id, new_id, require_id
 
 
 def test_an_id_is_a_version_7_uuid_of_the_present_moment():
@@ -68,11 +68,25 @@ def test_threads_that_mint_at_once_never_share_an_id():
 
 def test_text_is_taken_for_an_id():
     one = uuid4()
-    assert as_id(one) is one
-    assert as_id(str(one)) == as_id(one.hex) == one
+    for read in (find_id, require_id, filter_id):
+        assert read(one) is one
+        assert read(str(one)) == read(one.hex) == one
 
 
-@pytest.mark.parametrize("value", ["", "42", "not-a-uuid", 42, None, b"x" * 16, "\0", "\ud800", ["a"]])
-def test_what_is_no_id_is_refused_with_an_example(value):
-    with pytest.raises(ConfigurationError, match="A task id is a UUID such as"):
-        as_id(value)
+@pytest.mark.parametrize("text", ["42", "not-a-uuid", " ", "\0", "\ud800", "x" * 100_000])
+def test_text_that_is_no_uuid_is_an_id_that_never_was(text):
+    assert find_id(text) is None
+    with pytest.raises(TaskNotFoundError) as caught:
+        require_id(text)
+    assert caught.value.task_id == text
+    str(caught.value).encode()
+    assert len(str(caught.value)) < 250
+    with pytest.raises(InvalidQueryError, match="A task id is a UUID such as"):
+        filter_id(text)
+
+
+@pytest.mark.parametrize("value", ["", 42, None, b"x" * 16, ["a"], True, 1.5])
+def test_what_is_no_text_either_is_refused_with_an_example(value):
+    for read in (find_id, require_id, filter_id):
+        with pytest.raises(InvalidQueryError, match="A task id is a UUID such as"):
+            read(value)

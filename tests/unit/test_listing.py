@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiotaskstore import InvalidQueryError, TaskStatus
+from aiotaskstore import InvalidQueryError, TaskFilters, TaskStatus
 from aiotaskstore.storage.connect import connect
 from aiotaskstore.storage.listing import Listing
 
@@ -18,7 +18,8 @@ ID = UUID(int=7)
 NAIVE = datetime(2030, 1, 1)  # noqa: DTZ001 - the point
 AWARE = datetime(2030, 1, 1, tzinfo=UTC)
 
-BAD = [
+PAGED = {"order_by", "descending", "offset", "after"}
+BAD: list[tuple[dict[str, Any], str]] = [
     ({"colour": "red"}, "There is no filter colour. Known: after, alias, created_from"),
     ({"where": "1=1"}, "There is no filter where"),
     ({"alias": ""}, "alias must be a text that is not empty, not ''"),
@@ -39,6 +40,8 @@ BAD = [
     ({"status": [5]}, "There is no status 5"),
     ({"owner": ""}, "owner must be a text that is not empty"),
     ({"owner": ("user", "")}, "owner must be a text that is not empty"),
+    ({"owner": ("user", None)}, "owner must be a text that is not empty"),
+    ({"owner": (5, "1")}, "owner must be a text that is not empty"),
     ({"owner": ("user",)}, r'owner= takes "type" or \("type", "id"\)'),
     ({"owner": ("user", "\0")}, "owner must be storable text"),
     ({"owner": 5}, "owner= takes"),
@@ -68,15 +71,25 @@ BAD = [
     ({"limit": 2**64}, "limit must be"),
     ({"offset": -1}, "offset must be a whole number of zero or more"),
     ({"offset": 2**64}, "offset must be"),
-    ({"order_by": "payload"}, 'Tasks cannot be ordered by "payload"; take one of alias, created_at'),
+    ({"order_by": "payload"}, 'Tasks cannot be ordered by "payload"; take one of alias, attempt, created_at'),
     ({"order_by": "id; DROP TABLE x"}, "Tasks cannot be ordered by"),
     ({"order_by": ["id"]}, "Tasks cannot be ordered by"),
     ({"order_by": ""}, "Tasks cannot be ordered by"),
+    *(
+        ({name: None}, f"{name} is None, which is no filter: it would match everything. Leave {name} out")
+        for name in TaskFilters.__annotations__
+        if name != "limit"
+    ),
+    ({"alias": "a", "queue": None}, "queue is None"),
+    ({"include_deleted": "no"}, "include_deleted must be True or False, not 'no'"),
+    ({"include_deleted": 1}, "include_deleted must be True or False"),
+    ({"descending": 0}, "descending must be True or False"),
 ]
 """Filters that cannot be meant. tests/bad_input asks the store the same."""
 
 
 @pytest.mark.parametrize(("filters", "words"), BAD)
+@pytest.mark.acceptance("A15")
 def test_what_cannot_be_meant_is_refused(filters, words):
     with pytest.raises(InvalidQueryError, match=words):
         Listing.parse(filters)
@@ -86,7 +99,7 @@ def test_what_cannot_be_meant_is_refused(filters, words):
     "filters",
     [
         {},
-        {"alias": None, "limit": None},
+        {"limit": None},
         {"alias": "a"},
         {"alias": ["a", "b"]},
         {"alias": iter(["a"])},
@@ -95,6 +108,7 @@ def test_what_cannot_be_meant_is_refused(filters, words):
         {"status": ["failed", TaskStatus.RUNNING]},
         {"owner": "user"},
         {"owner": ("user", "42")},
+        {"owner": ["user", 42]},
         {"id": str(ID)},
         {"id_in": [ID, str(ID)]},
         {"limit": 0},
@@ -104,6 +118,39 @@ def test_what_cannot_be_meant_is_refused(filters, words):
 )
 def test_what_can_be_meant_is_taken(filters):
     Listing.parse(filters)
+
+
+@pytest.mark.parametrize(
+    ("where", "words"),
+    [
+        ({}, 'has no filter that narrows the choice.*queue=.*where="all"'),
+        ({"limit": 5}, "no filter that narrows"),
+        ({"include_deleted": True}, "no filter that narrows"),
+        ({"include_deleted": True, "limit": None}, "no filter that narrows"),
+        ({"queue": None}, "queue is None"),
+        ({"queue": "a", "alias": None}, "alias is None"),
+        ({"queue": "a", "order_by": "id"}, "order_by has no meaning there"),
+        ({"queue": "a", "descending": True}, "descending has no meaning there"),
+        ({"queue": "a", "offset": 0}, "offset has no meaning there"),
+        ({"queue": "a", "after": ID}, "after has no meaning there"),
+        ("ALL", 'or "all" for every task, not'),
+        ("", "where= takes filters"),
+        (None, "where= takes filters"),
+        ([("queue", "a")], "where= takes filters"),
+        ({1: 2}, "There is no filter 1"),
+        *BAD,
+    ],
+)
+def test_a_choice_that_cannot_be_meant_is_refused(where, words):
+    with pytest.raises(InvalidQueryError, match=words if not PAGED & set(where or ()) else "where="):
+        Listing.choose(where)
+
+
+@pytest.mark.parametrize(
+    "where", ["all", {"queue": "a"}, {"queue": "a", "limit": None}, {"id": ID, "limit": 0, "include_deleted": True}]
+)
+def test_a_choice_that_narrows_or_says_all_is_taken(where):
+    Listing.choose(where)
 
 
 def test_statuses_tell_which_half_is_read():

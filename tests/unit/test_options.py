@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 from aiotaskstore import ConfigurationError, Queue, Retention, TaskRouter, TaskStore
-from aiotaskstore.hooks import Hooks
-from aiotaskstore.ids import new_id
-from aiotaskstore.manage.enqueuing import Enqueuing, metadata
-from aiotaskstore.manage.parts import StoreSettings
+from aiotaskstore.manage.ambient_metadata import inherited, metadata
+from aiotaskstore.mechanics.ids import new_id
 from aiotaskstore.options import DefinitionOptions, check_options
+from aiotaskstore.prepared_task import Preparation
 from aiotaskstore.task import NewTask
 
 SOON = datetime(2030, 1, 1, tzinfo=UTC)
@@ -65,6 +63,10 @@ class Clockless(tzinfo):
         ({"on_conflict": ["raise"]}, "on_conflict must be one of raise, return"),
         ({"owner": "user"}, r'owner must be \("type", "id"\)'),
         ({"owner": ("user",)}, "owner must be"),
+        ({"owner": ("", "1")}, "owner must be.*neither empty"),
+        ({"owner": ("user", "")}, "owner must be.*neither empty"),
+        ({"owner": ("user", None)}, "owner must be"),
+        ({"source": ""}, "source must not be empty"),
         ({"owner": ("u\0", "1")}, "owner type must not contain a NUL"),
         ({"owner": ("user", "\ud800")}, "owner id must be valid Unicode"),
         ({"owner": ("x" * 101, "1")}, "owner type may have at most 100"),
@@ -152,18 +154,10 @@ def row(
     kept: Retention | None = None,
 ) -> NewTask:
     """The row that a draft becomes, without a database."""
-    settings = StoreSettings(
-        queues={line.name: line} if line else {},
-        retention=kept or Retention(),
-        payload_limit=1000,
-        wait_interval=1.0,
-        enqueue_timeout=1.0,
-    )
-    enqueuing = Enqueuing(cast("Any", SimpleNamespace(settings=settings, hooks=Hooks())))
+    preparation = Preparation({line.name: line} if line else {}, kept or Retention())
     task = TaskRouter().task(**(declared or {}))(handler)
-    ready = enqueuing.prepare_now(task.options(**(chosen or {})).draft(), new_id())
-    assert ready is not None
-    return ready.row
+    draft = task.options(**(chosen or {})).draft()
+    return preparation.prepare(draft, new_id(), task.defaults, None, inherited()).row
 
 
 LINE = Queue("default", max_attempts=7, timeout=70, retention=Retention("failed"))
@@ -223,6 +217,18 @@ def test_the_external_id_is_the_tasks_or_else_the_definitions_function():
     assert "external_id" not in task.draft(0).options
 
 
+def test_by_alias_the_definitions_function_is_asked_too():
+    store = TaskStore("sqlite://")
+
+    async def order(number: int, *, tag: str = "") -> None:
+        pass
+
+    store.task(external_id=lambda number, tag="": f"order-{number}{tag}" if number else None)(order)
+    assert store.draft("order", {"number": 1, "tag": "x"}).options["external_id"] == "order-1x"
+    assert store.draft("order", {"number": 1}, external_id="mine").options["external_id"] == "mine"
+    assert "external_id" not in store.draft("order", {"number": 0}).options
+
+
 @pytest.mark.parametrize(("key", "words"), [("", "must not be empty"), ("x" * 256, "at most 255"), (5, "must be text")])
 def test_what_the_definitions_function_gives_is_checked_too(key, words):
     task = TaskRouter().task(external_id=lambda: key)(handler)
@@ -230,6 +236,7 @@ def test_what_the_definitions_function_gives_is_checked_too(key, words):
         task.draft()
 
 
+@pytest.mark.acceptance("A70")
 def test_metadata_of_the_task_wins_over_the_blocks_around_it():
     with metadata(a=1, b=1, c=1), metadata(b=2, c=2):
         assert row({"metadata": {"c": 3}}).metadata == '{"a":1,"b":2,"c":3}'
@@ -291,6 +298,7 @@ def test_queues_that_cannot_work_are_refused_when_they_are_made(arguments, words
         ({"on_error": "log"}, "on_error must be a function"),
     ],
 )
+@pytest.mark.acceptance("A01")
 def test_stores_that_cannot_work_are_refused_when_they_are_made(arguments, words):
     with pytest.raises(ConfigurationError, match=words):
         TaskStore("sqlite://", **arguments)
@@ -323,6 +331,7 @@ def test_stores_that_cannot_work_are_refused_when_they_are_made(arguments, words
         ({"name": "\0"}, "A dispatcher's name must not contain a NUL"),
     ],
 )
+@pytest.mark.acceptance("A132")
 def test_dispatchers_that_cannot_work_are_refused_when_they_are_made(arguments, words):
     with pytest.raises(ConfigurationError, match=words):
         TaskStore("sqlite://").dispatcher(**arguments)

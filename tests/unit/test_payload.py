@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import functools
 import json
 import sys
 import uuid
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from pathlib import PurePosixPath
-from typing import Annotated, Any, Generic, Literal, NamedTuple, NewType, NotRequired, Optional, TypeVar, Union
+from typing import Annotated, Any, Generic, Literal, NamedTuple, Never, NewType, NotRequired, Optional, TypeVar, Union
 
 import anyio
 import pytest
@@ -24,6 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict
 
 from aiotaskstore import ConfigurationError, PayloadError, TaskContext, TaskDefinition, TaskRouter
+from aiotaskstore.direct import DirectRun
 from aiotaskstore.payload import Result
 
 LIMIT = 2**20
@@ -99,7 +101,7 @@ async def carried(handler: Any, *args: Any, **kwargs: Any) -> Any:
     text = definition.payload.encode(args, kwargs, LIMIT)
     json.loads(text)
     arguments = definition.payload.decode(text)
-    return await definition.invoke(TaskContext(None, None), arguments, anyio.CapacityLimiter(1))
+    return await definition.invoke(TaskContext(DirectRun("handler"), None), arguments, anyio.CapacityLimiter(1))
 
 
 def through(handler: Any, *args: Any, **kwargs: Any) -> Any:
@@ -322,7 +324,9 @@ def test_positional_only_parameters_that_were_left_out_take_their_defaults():
 
     definition = define(handler)
     arguments = definition.payload.decode(definition.payload.encode_values({"b": 5}, LIMIT))
-    assert asyncio.run(definition.invoke(TaskContext(None, None), arguments, anyio.CapacityLimiter(1))) == (1, 5)
+    assert asyncio.run(
+        definition.invoke(TaskContext(DirectRun("handler"), None), arguments, anyio.CapacityLimiter(1))
+    ) == (1, 5)
 
 
 def test_defaults_stay_the_handlers_own_so_that_new_code_decides_for_old_rows():
@@ -370,8 +374,8 @@ def test_a_handler_without_parameters_has_an_empty_payload():
 
 
 def test_names_that_look_special_are_names_like_any_other():
-    async def handler(self: int, cls: int, fields: int, model_config: int, _private: int, type_: int, json: int) -> Any:
-        return self, cls, fields, model_config, _private, type_, json
+    async def handler(fields: int, self: int, cls: int, model_config: int, _private: int, type_: int, json: int) -> Any:
+        return fields, self, cls, model_config, _private, type_, json
 
     assert through(handler, 1, 2, 3, 4, 5, 6, 7) == (1, 2, 3, 4, 5, 6, 7)
 
@@ -439,6 +443,7 @@ def test_many_misfits_are_counted_not_listed():
     "value",
     [object(), lambda: 1, {1: object()}, [{"deep": [object()]}], b"\xff", asyncio, type],
 )
+@pytest.mark.acceptance("A63")
 def test_what_cannot_be_json_is_refused(value):
     with pytest.raises(PayloadError, match='The payload of "anything" cannot be written as JSON'):
         through(anything, value)
@@ -540,6 +545,7 @@ def test_a_payload_up_to_the_limit_fits_and_one_byte_more_does_not(caplog):
         definition.payload.encode(("é" * (LIMIT // 2),), {}, LIMIT)
 
 
+@pytest.mark.acceptance("A135")
 def test_a_large_payload_is_warned_about(caplog):
     definition = define(anything)
     definition.payload.encode(("x" * 90_000,), {}, LIMIT)
@@ -591,14 +597,101 @@ def test_results_without_a_declared_type_are_plain_json():
     }
 
 
-def test_nothing_is_null_whatever_is_declared():
+def test_nothing_is_a_result_where_nothing_may_be_returned():
+    async def none() -> None: ...
+    async def optional() -> int | None: ...
+    async def anything() -> Any: ...
+    async def undeclared(): ...
+    async def never() -> Never:
+        raise NotImplementedError
+
+    for handler in (none, optional, anything, undeclared, never):
+        assert result(handler).may_be_none
+        assert result(handler).encode(None, LIMIT) == "null"
+        assert result(handler).decode("null") is None
+
     async def number() -> int:
         raise NotImplementedError
 
-    async def never() -> None:
+    assert not result(number).may_be_none
+    with pytest.raises(PayloadError, match="declares to return int, and returned NoneType"):
+        result(number).encode(None, LIMIT)
+
+
+@pytest.mark.parametrize(
+    ("declared", "value"),
+    [
+        (int, "x"), (int, 1.5), (str, 5), (list[int], [1, "x"]), (Address, {"street": 1}), (tuple[int, int], [1]),
+        (Point, {"y": 1}), (Options, {}), (Colour, "no colour"), (datetime, "yesterday"), (None, 5), (bool, None),
+        (Annotated[int, Field(gt=0)], 0), (Literal["a"], "b"), (dict[str, int], {"a": None}),
+        (Cat | Dog, {"kind": "cow"}),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_result_that_nobody_could_read_is_refused_before_it_is_stored(declared: Any, value: Any):
+    async def handler() -> Any:
         raise NotImplementedError
 
-    assert result(number).encode(None, LIMIT) == result(never).encode(None, LIMIT) == "null"
+    handler.__annotations__["return"] = declared
+    with pytest.raises(PayloadError, match=r'The result of "handler" does not fit: .*declares to return .* returned'):
+        result(handler).encode(value, LIMIT)
+
+
+def test_a_model_that_was_made_wrong_after_its_validation_is_refused():
+    async def handler() -> Cat:
+        raise NotImplementedError
+
+    cat = Cat(lives=9)
+    assert result(handler).decode(result(handler).encode(cat, LIMIT)) == cat
+    cat.lives = "many"  # type: ignore[assignment]
+    with pytest.raises(PayloadError, match="lives: Input should be a valid integer"):
+        result(handler).encode(cat, LIMIT)
+
+
+def test_an_output_is_the_result_of_a_handler_that_declares_none():
+    async def none() -> None: ...
+    async def text() -> str | None: ...
+    async def number() -> int | None: ...
+
+    for handler in (none, text):
+        stored = result(handler).encode_output("told", LIMIT)
+        assert stored == '"told"'
+        assert result(handler).decode(stored) == "told"
+    with pytest.raises(PayloadError, match="does not fit"):
+        result(number).encode_output("told", LIMIT)
+
+
+@pytest.mark.parametrize("name", ["self", "cls"])
+def test_a_method_of_nobody_is_refused_when_it_is_declared(name: str):
+    names: dict[str, Any] = {}
+    exec(f"async def send({name}, n: int): ...", names)
+    with pytest.raises(ConfigurationError, match=f'takes "{name}" first, so it is a method.*outside the class'):
+        define(names["send"])
+
+
+def test_the_method_of_an_object_is_a_handler():
+    class Mailer:
+        async def send(self, name: str) -> str:
+            return name
+
+    assert through(Mailer().send, "x") == "x"
+
+
+def test_generators_are_refused_however_they_are_dressed():
+    class Streams:
+        __name__ = "streams"
+
+        async def __call__(self, n: int) -> Any:
+            yield n
+
+    async def stream(n: int) -> Any:
+        yield n
+
+    partial = functools.partial(stream, n=1)
+    functools.update_wrapper(partial, stream)
+    for handler in (Streams(), stream, partial):
+        with pytest.raises(ConfigurationError, match="is a generator, and a task has one result"):
+            define(handler)
 
 
 @pytest.mark.parametrize(

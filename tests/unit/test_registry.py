@@ -15,7 +15,6 @@ from aiotaskstore import (
     TaskDefinition,
     TaskRouter,
     TaskStore,
-    UnknownAliasError,
     noop,
 )
 from aiotaskstore.registry import Registry
@@ -50,6 +49,7 @@ def test_the_functions_name_is_the_alias_unless_one_is_given():
 
 
 @pytest.mark.parametrize("other", ["send-welcome", "Send_Welcome", "sendwelcome", "SENDWELCOME", "send_welcome_"])
+@pytest.mark.acceptance("A45")
 def test_an_alias_that_only_looks_different_is_taken(other):
     taken = registry(definition(one, alias="send_welcome"))
     with pytest.raises(DuplicateHandlerError, match=f'"{other}" is taken by "send_welcome".*another alias') as refused:
@@ -94,28 +94,15 @@ def test_a_former_alias_may_not_be_taken_nor_taken_again():
         kept.add(definition(two, alias="other", former_aliases="new"))
 
 
-def test_an_unknown_alias_is_answered_with_a_guess():
-    kept = registry(definition(one, alias="send_welcome"), definition(two, alias="resize"))
-    with pytest.raises(UnknownAliasError) as refused:
-        kept.require("send_welcom")
-    assert str(refused.value) == 'No task is registered as "send_welcom". Did you mean "send_welcome"?'
-    with pytest.raises(UnknownAliasError, match="Did you mean"):
-        kept.require("Send-Welcome")
-    with pytest.raises(UnknownAliasError, match="Known: resize, send_welcome"):
-        kept.require("zzz")
-    with pytest.raises(UnknownAliasError, match='Did you mean "elsewhere"'):
-        kept.require("elsewher", frozenset({"elsewhere"}))
-    with pytest.raises(UnknownAliasError, match="None is registered yet"):
-        Registry().require("zzz")
-
-
 @pytest.mark.parametrize("alias", ["list", "LIST", "l-i-s-t", "_list_"])
+@pytest.mark.acceptance("A125")
 def test_reserved_aliases_are_refused_at_decoration(alias):
     with pytest.raises(ConfigurationError, match=f'"{alias}" is reserved for the command line; choose another one'):
         definition(alias=alias)
 
 
 @pytest.mark.parametrize("alias", ["", "x" * 101, "a\0b", "\ud800", 42, b"x", ["x"]])
+@pytest.mark.acceptance("A45")
 def test_aliases_that_cannot_be_stored_are_refused_at_decoration(alias):
     with pytest.raises(ConfigurationError):
         definition(alias=alias)

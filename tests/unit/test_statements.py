@@ -12,16 +12,17 @@ import aiotaskstore
 from aiotaskstore import ConfigurationError, TaskStore
 from aiotaskstore.storage import migrations
 from aiotaskstore.storage.connect import connect
-from aiotaskstore.storage.postgresql.database import Compiled
-from aiotaskstore.storage.statements import TABLES, Naming, Spelling, Statement, Statements, read
-from aiotaskstore.storage.steps import Query
+from aiotaskstore.storage.operation import Query
+from aiotaskstore.storage.postgresql.binding import Compiled
+from aiotaskstore.storage.statements import Statement, Statements, Syntax, read
+from aiotaskstore.storage.table_names import TABLES, TableNames
 
 URLS = {"postgresql": "postgresql://u@h/d", "mysql": "mysql://u@h/d", "sqlite": "sqlite://"}
-SPELLING = Spelling(now="NOW()", later=lambda x: f"(:now + {x})")
+SYNTAX = Syntax(now="NOW()", later=lambda x: f"(:now + {x})")
 
 
-def compiled(text: str, naming: Naming | None = None, spelling: Spelling = SPELLING) -> Statement:
-    return Statements("sqlite", naming or Naming(), spelling).compile("it", text)
+def compiled(text: str, table_names: TableNames | None = None, syntax: Syntax = SYNTAX) -> Statement:
+    return Statements("sqlite", table_names or TableNames(), syntax).compile("it", text)
 
 
 def shown(statement: Statement) -> str:
@@ -61,8 +62,8 @@ def test_parameters_are_cut_out_and_nothing_else(text, expected):
 
 
 def test_a_test_clock_is_a_parameter_of_its_type():
-    spelling = Spelling(now=None, later=lambda x: f"(:now + {x})", instant="::timestamptz")
-    assert shown(compiled("a < :now AND b > :later(:delay)", spelling=spelling)) == (
+    syntax = Syntax(now=None, later=lambda x: f"(:now + {x})", instant="::timestamptz")
+    assert shown(compiled("a < :now AND b > :later(:delay)", syntax=syntax)) == (
         "a < <now>::timestamptz AND b > (<now>::timestamptz + <delay>)"
     )
 
@@ -75,7 +76,7 @@ def test_postgresql_numbers_each_name_once_and_gives_lists_as_arrays():
 
 def test_sqlite_spells_lists_out_and_writes_ids_as_blobs():
     database: Any = connect("sqlite://").database
-    sql, arguments = database.bind(
+    sql, arguments = database.binder.bind(
         Query("SELECT :a WHERE x IN :many AND y IN :none AND z = :a", {"a": 1, "many": ["p", "q"], "none": []})
     )
     assert sql == "SELECT ? WHERE x IN (?, ?) AND y IN () AND z = ?"
@@ -87,34 +88,35 @@ def test_sqlite_spells_lists_out_and_writes_ids_as_blobs():
 
 def test_a_prefix_is_put_into_every_name_of_ours():
     text = "CREATE INDEX aiotaskstore_tasks_to_claim ON aiotaskstore_tasks (queue)"
-    assert Naming("mine_").apply(text) == "CREATE INDEX mine_tasks_to_claim ON mine_tasks (queue)"
+    assert TableNames("mine_").apply(text) == "CREATE INDEX mine_tasks_to_claim ON mine_tasks (queue)"
 
 
 def test_a_schema_stands_before_tables_and_never_before_indexes():
     text = "CREATE INDEX aiotaskstore_tasks_to_claim ON aiotaskstore_tasks (queue); DELETE FROM aiotaskstore_history"
-    assert Naming("mine_", "jobs").apply(text) == (
-        "CREATE INDEX mine_tasks_to_claim ON jobs.mine_tasks (queue); DELETE FROM jobs.mine_history"
+    assert TableNames("mine_", "jobs").apply(text) == (
+        'CREATE INDEX mine_tasks_to_claim ON "jobs".mine_tasks (queue); DELETE FROM "jobs".mine_history'
     )
 
 
 def test_a_prefix_that_contains_the_default_one_is_put_in_once():
-    assert Naming("aiotaskstore_two_").apply("aiotaskstore_tasks") == "aiotaskstore_two_tasks"
+    assert TableNames("aiotaskstore_two_").apply("aiotaskstore_tasks") == "aiotaskstore_two_tasks"
 
 
 @pytest.mark.parametrize("prefix", ["", "1a", "A", "a-b", "a b", "a;b", "a\n", "x" * 31, "ä", None, 5])
+@pytest.mark.acceptance("A01")
 def test_prefixes_that_are_no_plain_names_are_refused(prefix):
     with pytest.raises(ConfigurationError, match="A table prefix is lower-case letters"):
-        Naming(prefix)
+        TableNames(prefix)
 
 
 @pytest.mark.parametrize("schema", ["", "1a", "A", "a.b", 'a"b', "x" * 64])
 def test_schemas_that_are_no_plain_names_are_refused(schema):
     with pytest.raises(ConfigurationError, match="A schema name is lower-case letters"):
-        Naming(schema=schema)
+        TableNames(schema=schema)
 
 
 def test_two_installations_have_different_keys():
-    keys = {Naming().key, Naming("a_").key, Naming("a_", "s").key, Naming(schema="s").key}
+    keys = {TableNames().key, TableNames("a_").key, TableNames("a_", "s").key, TableNames(schema="s").key}
     assert len(keys) == 4
 
 
@@ -122,9 +124,9 @@ def test_two_installations_have_different_keys():
 
 
 @pytest.mark.parametrize("dialect", URLS)
-@pytest.mark.parametrize("naming", [Naming(), Naming("p_", None)], ids=["default", "prefix"])
-def test_every_statement_compiles_with_nothing_left_to_put_in(dialect, naming):
-    statements = connect(URLS[dialect], naming=naming).database.statements
+@pytest.mark.parametrize("table_names", [TableNames(), TableNames("p_", None)], ids=["default", "prefix"])
+def test_every_statement_compiles_with_nothing_left_to_put_in(dialect, table_names):
+    statements = connect(URLS[dialect], table_names=table_names).database.statements
     for name in statements.texts:
         statement = statements[name]
         text = "".join(re.sub(r"'(?:[^']|'')*'", "''", piece) for piece in statement.pieces)
@@ -132,7 +134,7 @@ def test_every_statement_compiles_with_nothing_left_to_put_in(dialect, naming):
         assert "{" not in text, f"{name}: a column list is left"
         assert "--" not in text, f"{name}: a comment is left"
         assert ";" not in text, f"{name}: more than one statement"
-        if naming.prefix != Naming().prefix:
+        if table_names.prefix != TableNames().prefix:
             assert "aiotaskstore" not in text.replace("SAVEPOINT aiotaskstore", ""), f"{name}: a name is left"
 
 
@@ -160,7 +162,10 @@ CALLED = re.compile(r'(?:Call|Batch)\(\s*"(\w+)"')
 
 def source(*folders: str) -> str:
     """The storage's own code and that of some dialects."""
-    files = [*STORAGE.glob("*.py"), *(file for folder in folders for file in (STORAGE / folder).glob("*.py"))]
+    files = [
+        *STORAGE.glob("*.py"),
+        *(file for folder in ("tasks", *folders) for file in (STORAGE / folder).glob("*.py")),
+    ]
     return "\n".join(file.read_text("utf-8") for file in files)
 
 
@@ -175,6 +180,14 @@ def test_every_statement_in_a_file_is_one_that_the_code_names(dialect):
     named = set(re.findall(r'"(\w+)"', source(dialect)))
     assert read(dialect)[0].keys() <= named
     assert read("shared")[0].keys() <= set(re.findall(r'"(\w+)"', source(*URLS)))
+
+
+def test_a_text_that_is_written_once_takes_what_stands_in_parentheses_and_texts_of_its_own():
+    from aiotaskstore.storage.statements import _fill
+
+    lists = {"placed": "CASE WHEN {given} THEN 0 ELSE {due} END", "due": "1"}
+    filled = _fill("SET s = {placed(a > :b OR c)}, t = {due}", lists)
+    assert filled == "SET s = CASE WHEN a > :b OR c THEN 0 ELSE 1 END, t = 1"
 
 
 def test_column_lists_take_an_alias_before_every_column():
@@ -197,8 +210,8 @@ def test_ddl_is_the_text_of_every_migration_under_our_names(url):
 
 def test_ddl_names_the_schema():
     text = TaskStore(URLS["postgresql"], schema="jobs").ddl()
-    assert "jobs.aiotaskstore_tasks" in text
-    assert "jobs.aiotaskstore_migrations" in text
+    assert '"jobs".aiotaskstore_tasks' in text
+    assert '"jobs".aiotaskstore_migrations' in text
 
 
 def test_every_dialect_has_the_same_versions():

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aiotaskstore import ConfigurationError
-from aiotaskstore.text import check_text, printable, storable
+from aiotaskstore.mechanics.text import check_text, printable, storable
 
 
 class Unprintable:

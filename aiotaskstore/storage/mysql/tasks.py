@@ -1,35 +1,83 @@
-"""MySQL's hot path: lock and delete in `ready`, write `tasks` by primary key."""
+"""MySQL's hot path: claims lock and delete rows of `ready`, and write `tasks` by primary key."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import ClassVar
 from uuid import UUID
 
-from aiotaskstore.storage.ledger import GiveBack
+from aiotaskstore.storage.external_ids import KEY, ExternalIds, Key, KeyedRow
 from aiotaskstore.storage.mysql.database import MySQLDatabase
-from aiotaskstore.storage.steps import BEGIN, Batch, Call, Unit
-from aiotaskstore.storage.tasks import NEW_TASK, Tasks
+from aiotaskstore.storage.operation import BEGIN, Batch, Call, Rows, Steps
+from aiotaskstore.storage.tasks import Promoted, Tasks
+from aiotaskstore.storage.transitions import RUNNING, WAITING, LockedRow
 from aiotaskstore.task import Claim, NewTask
 
 _SPREAD = 4
-"""How many times the rows wanted are looked at where claims compete."""
+"""A claim without SKIP LOCKED reads so many times the rows that it wants."""
+
+
+class MySQLExternalIds(ExternalIds):
+    """External ids on MySQL, where a caller's transaction reads a snapshot and lock timeouts are whole seconds."""
+
+    unlocked = "key_owners_unlocked"
+
+    def insert(self, keyed: Sequence[KeyedRow], *, joined: bool) -> Steps[dict[Key, UUID]]:
+        """Insert external ids; on a connection of ours, first lock the existing ones with NOWAIT."""
+        first: dict[Key, UUID] = {}
+        for one in keyed:
+            first.setdefault(one.key, one.row.id)
+        owners = {} if joined else (yield from self.owners(first, "lock_keys_now"))
+        absent = [(*key, id_) for key, id_ in first.items() if key not in owners]
+        if absent:
+            written = yield Batch("insert_keys", KEY, absent)
+            if sum(row[0] for row in written) == len(absent):
+                owners |= {(alias, external_id): id_ for alias, external_id, id_ in absent}
+            else:
+                owners |= yield from self.owners((alias, external_id) for alias, external_id, _ in absent)
+        return owners
+
+    def live(self, ids: Sequence[UUID], *, joined: bool) -> Steps[set[UUID]]:
+        """In a caller's transaction, combine the committed state with the changes of this transaction.
+
+        A locking read would be current too, but would keep a live owner from finishing, and would lock a gap, in which
+        others insert, if there is no owner.
+        """
+        if not joined:
+            return (yield from super().live(ids, joined=joined))
+        committed = _liveness((yield Call("halves", {"ids": list(ids)}, apart=True)))
+        seen = _liveness((yield Call("halves", {"ids": list(ids)})))
+        live = seen | committed
+        differing = [id_ for id_ in committed.keys() & seen.keys() if committed[id_] != seen[id_]]
+        if differing:  # moved by this transaction, or since its snapshot by another one
+            finished = {self.database.uid(row[0]) for row in (yield Call("lock_finished", {"ids": sorted(differing)}))}
+            live |= {id_: id_ not in finished for id_ in differing}
+        return {id_ for id_, is_live in live.items() if is_live}
+
+
+def _liveness(rows: Rows) -> dict[UUID, bool]:
+    """Return for each task whether its row is in a live table, not in the history."""
+    return {UUID(bytes=row[0]): bool(row[1]) for row in rows}
 
 
 class MySQLTasks(Tasks):
-    """Tasks whose pending rows also stand in `ready`."""
+    """The operations on tasks; each pending task also has a row in `ready`."""
 
     database: MySQLDatabase
 
     insert_takes_two = True
+    look_limit: ClassVar[int] = 5_000
+    keys_of: ClassVar[type[ExternalIds]] = MySQLExternalIds
 
-    def insert(self, rows: Sequence[NewTask]) -> Unit[None]:
-        yield Batch("insert_tasks", NEW_TASK, rows)
-        yield Call("insert_ready", {"ids": [row.id for row in rows]})
+    def insert(self, rows: Sequence[NewTask]) -> Steps[None]:
+        yield from super().insert(rows)
+        yield from self.offer([row.id for row in rows])
 
-    def claim(self, dispatcher: UUID, queues: Sequence[tuple[str, int]], aliases: Sequence[str]) -> Unit[list[Claim]]:
+    def claim(self, dispatcher: UUID, queues: Sequence[tuple[str, int]], aliases: Sequence[str]) -> Steps[list[Claim]]:
         if len(queues) > 1:
-            pending = {row[0] for row in (yield Call("pending_queues"))}
+            named = [(queue,) for queue, _ in queues]
+            pending = {row[0] for row in (yield Batch("pending_among", ("queue",), named))}
             queues = [one for one in queues if one[0] in pending]
             if not queues:
                 return []
@@ -48,10 +96,10 @@ class MySQLTasks(Tasks):
 
     def _compete(
         self, dispatcher: UUID, queues: Sequence[tuple[str, int]], aliases: Sequence[str]
-    ) -> Unit[list[Claim]]:
-        """Claim without SKIP LOCKED: of those who want the same rows, each row's guarded update chooses one.
+    ) -> Steps[list[Claim]]:
+        """Claim without SKIP LOCKED: if several claims want a row, its guarded update succeeds for one of them.
 
-        Looks at more rows than are wanted, from a random place on, so that competitors seldom meet.
+        Reads more rows than are wanted and takes some from a random place on, so that claims seldom want the same row.
         """
         wanted: list[UUID] = []
         for queue, limit in queues:
@@ -67,28 +115,76 @@ class MySQLTasks(Tasks):
             yield Call("take_ready", {"ids": [claim.id for claim in claims]})
         return claims
 
-    def remove(self, ids: Sequence[UUID]) -> Unit[None]:
+    def withdraw(self, ids: Sequence[UUID]) -> Steps[None]:
         yield Call("delete_ready", {"ids": list(ids)})
-        yield Call("delete_tasks", {"ids": list(ids)})
 
-    def give_back(self, returns: Sequence[GiveBack]) -> Unit[None]:
-        yield from super().give_back(returns)
-        yield Call("insert_ready", {"ids": [one.id for one in returns]})
-
-    def restart(self, ids: Sequence[UUID]) -> Unit[None]:
-        yield Call("delete_ready", {"ids": list(ids)})
-        yield from super().restart(ids)
+    def offer(self, ids: Sequence[UUID]) -> Steps[None]:
         yield Call("insert_ready", {"ids": list(ids)})
 
-    def revive(self, ids: Sequence[UUID]) -> Unit[None]:
-        yield from super().revive(ids)
-        yield Call("insert_ready", {"ids": list(ids)})
+    def lock_dispatcher(self, dispatcher: UUID) -> Steps[Rows]:
+        if self.database.skips_locked:
+            return (yield from super().lock_dispatcher(dispatcher))
+        return (yield Call("wait_for_dispatcher", {"id": dispatcher}))
 
-    def promote(self, limit: int) -> Unit[list[str]]:
+    def lock_running_of(self, dispatcher: UUID, limit: int) -> Steps[dict[UUID, LockedRow]]:
+        if self.database.skips_locked:
+            return (yield from super().lock_running_of(dispatcher, limit))
+        fences = dict((yield from self.running_of(dispatcher, limit)))
+        locked = yield from self.lock(fences)
+        return {id_: row for id_, row in locked.items() if row.status == RUNNING and row.fence == fences[id_]}
+
+    def lock_free(self, ids: Iterable[UUID]) -> Steps[dict[UUID, LockedRow]]:
+        if self.database.skips_locked:
+            return (yield from super().lock_free(ids))
+        return (yield from self.lock(ids))
+
+    def lock_running(self, ids: Sequence[UUID], *, wait: bool) -> Steps[list[int]]:
+        return (yield from super().lock_running(ids, wait=wait or not self.database.skips_locked))
+
+    def ids_in_use(self, ids: Sequence[UUID], *, joined: bool) -> Steps[set[UUID]]:
+        """Look at what is committed, too, where a caller's transaction may see only the past.
+
+        On a connection of ours, find what other open transactions have stored: a duplicate would wait for them.
+        """
+        seen = yield from self.stored_among(ids)
+        if joined:
+            return seen | {self.database.uid(row[0]) for row in (yield Call("stored_among", {"ids": ids}, apart=True))}
+        if not seen:
+            yield Call("lock_ids_now", {"ids": ids})
+        return seen
+
+    def seen_finished(self, ids: Sequence[UUID]) -> Steps[frozenset[UUID]]:
+        """Read without locking: under REPEATABLE READ, locking an absent row locks the gap in which others insert."""
+        live = _liveness((yield Call("halves", {"ids": list(ids)})))
+        return frozenset(id_ for id_, is_live in live.items() if not is_live)
+
+    def delete_attempt_rows(self, ids: Sequence[UUID]) -> Steps[None]:
+        """Delete side rows only of tasks that have some, to lock no gap; nobody adds any while the task is locked."""
+        found: dict[str, list[UUID]] = {}
+        for name, id_ in (yield Call("with_side_rows", {"ids": list(ids)}, apart=True)):
+            found.setdefault(name, []).append(UUID(bytes=id_))
+        for name, some in found.items():
+            yield Call(f"delete_{name}", {"ids": some})
+
+    def promote(self, limit: int) -> Steps[list[Promoted]]:
         yield BEGIN
-        rows = yield Call("due", {"limit": limit})
+        rows = yield Call("lock_due", {"limit": limit})
         if rows:
             ids = [UUID(bytes=row[0]) for row in rows]
-            yield Call("place_pending", {"ids": ids})
-            yield Call("insert_ready", {"ids": ids})
-        return [row[1] for row in rows]
+            yield Call("mark_pending", {"ids": ids})
+            yield from self.offer(ids)
+        return [Promoted(*row[1:]) for row in rows]
+
+    def grant(self, keys: Sequence[str]) -> Steps[frozenset[str]]:
+        rows = yield Batch("first_waiting", ("serialization_key",), [(key,) for key in keys])
+        first = [UUID(bytes=row[0]) for row in rows if row[0]]  # NULL where no task waits
+        if not first:
+            return frozenset()
+        yield BEGIN
+        locked = yield from self.lock_free(first)
+        waiting = [row for row in locked.values() if row.status == WAITING]
+        if waiting:
+            ids = [row.id for row in waiting]
+            yield Call("grant_keys", {"ids": ids})
+            yield from self.offer(ids)
+        return frozenset(row.queue for row in waiting)

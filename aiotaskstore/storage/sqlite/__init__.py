@@ -1,1 +1,1 @@
-"""SQLite: one writer thread, readers apart, aiosqlite for the caller."""
+"""SQLite: one thread that writes, one that reads, and aiosqlite for the caller's connections."""

@@ -8,23 +8,35 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, TypedDict, assert_type
 from uuid import UUID
 
+from psycopg import AsyncConnection
 from pydantic import BaseModel
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from aiotaskstore import (
+    Backoff,
+    Definition,
+    DefinitionFilters,
+    DefinitionStatus,
     Dispatcher,
+    DispatcherOptions,
     Draft,
+    Every,
     Progress,
     Queue,
     Retention,
     Retry,
+    Schedule,
+    StoreOptions,
     Task,
     TaskContext,
     TaskDefinition,
     TaskFilters,
     TaskFinished,
     TaskHandle,
+    TaskHandler,
     TaskOptions,
     TaskRouter,
+    TaskSelection,
     TaskStatus,
     TaskStore,
     current_context,
@@ -75,6 +87,48 @@ def sync_with_context(context: TaskContext) -> None:
     context.info("hello")
 
 
+async def directly(context: TaskContext) -> None:
+    assert_type(await bare(1, locale="bg"), str)
+    assert_type(await with_context([]), bool)
+    assert_type(await with_context(context, []), bool)
+    assert_type(await sync_with_context(), None)
+    await sync_with_context(context)
+
+
+def waits(attempt: int, error: BaseException) -> float:
+    return attempt if isinstance(error, OSError) else 1.5
+
+
+backoff: Backoff = waits
+constant_backoff: Backoff = exponential(base=5)
+dispatching: DispatcherOptions = {"queues": {"emails": 5}, "on_missing": "fail", "cleaner": False}
+opening: StoreOptions = {"prefix": "jobs_", "wait_interval": timedelta(seconds=1), "queues": [Queue("emails")]}
+
+
+@store.task(backoff=backoff)
+async def backs_off() -> None: ...
+
+
+async def options(where: TaskSelection, filters: TaskFilters) -> None:
+    assert_type(TaskStore.from_env(**opening), TaskStore)
+    assert_type(TaskStore.from_env(pool_size=5, migrate=False, retention=Retention(keep="none")), TaskStore)
+    assert_type(await store.run(**dispatching), bool)
+    assert_type(await store.run(queues=["emails"], concurrency=5, grace=timedelta(seconds=5)), bool)
+    assert_type(store.dispatcher(on_missing="fail", name="worker"), Dispatcher)
+    assert_type(await store.tasks.cancel(where={"queue": "emails"}, strict=False), int)
+    assert_type(await store.tasks.cancel(where="all", reason="all of them", force=True), int)
+    assert_type(await store.tasks.retry(where=where), int)
+    assert_type(await store.tasks.delete(where={"status": ["failed"], "limit": 5, "include_deleted": True}), int)
+    assert_type(await store.tasks.list(**filters), Sequence[Task])
+    assert_type(await store.tasks.list(limit=None), Sequence[Task])
+    assert_type(await store.tasks.pause(where="all"), int)
+    assert_type(await store.tasks.reschedule(where=where, delay=60), int)
+    assert_type(await store.tasks.update(where=where, queue="bulk", timeout=None), int)
+    assert_type(await store.tasks.clone(where=where, payload={"user_id": 1}), int)
+    assert_type(await store.tasks.mark_failed(where=where, reason="no more"), int)
+    assert_type(await store.tasks.rescue("emails", older_than=timedelta(minutes=10)), int)
+
+
 async def main(connection: object) -> None:
     handle = await bare.enqueue(42, locale="bg")
     assert_type(handle, TaskHandle[str])
@@ -94,6 +148,14 @@ async def main(connection: object) -> None:
     assert_type(await store.tasks.cancel(handle.id), Task)
     assert_type(await store.tasks.cancel(where={"queue": "emails"}), int)
     assert_type(await store.tasks.delete(handle.id), bool)
+    assert_type(await store.tasks.resume(str(handle.id)), Task)
+    assert_type(await store.tasks.reschedule(handle.id, delay=timedelta(hours=1)), Task)
+    assert_type(await store.tasks.update(handle.id, payload={"user_id": 1}, priority=-1, queue=None), Task)
+    assert_type(await store.tasks.clone(handle.id, queue="bulk"), Task)
+    assert_type(await store.tasks.mark_succeeded(handle.id, "done"), Task)
+    assert_type(await store.tasks.soft_delete(handle.id), Task)
+    assert_type(await store.tasks.peek("emails"), Task | None)
+    assert_type(await store.tasks.why(handle.id), str)
     assert_type(await store.tasks.get(handle.id), Task | None)
     await store.tasks.list(queue="emails", status=["failed"], owner=("user", "42"), limit=50)
 
@@ -138,11 +200,20 @@ def finished(event: TaskFinished) -> None:
     assert_type(event.took, float)
 
 
-async def hears(event: TaskFinished) -> None:
+async def receives(event: TaskFinished) -> None:
     assert_type(event.error, BaseException | None)
 
 
-store.on(TaskFinished, hears)
+store.on(TaskFinished, receives)
+
+
+async def in_transactions(context: TaskContext, session: AsyncSession, psycopgs: AsyncConnection[Any]) -> None:
+    assert_type(await called.using(session).enqueue(1), TaskHandle[Receipt])
+    assert_type(await store.using(psycopgs).enqueue_many([called.draft(1)]), list[UUID])
+    with store.joined(session):
+        assert_type(await called.enqueue(1), TaskHandle[Receipt])
+    async with context.transaction() as lent:
+        await lent.execute("UPDATE accounts SET balance = 0")
 
 
 async def more(connection: object) -> None:
@@ -182,3 +253,71 @@ async def more(connection: object) -> None:
         with opened.metadata(trace_id="x"):
             await opened.flush()
         await opened.notify("emails", "default")
+
+
+class HelloWorld(TaskHandler):
+    alias = "HelloWorld"
+    title = "Hello World"
+    queue = "greetings"
+    max_attempts = 3
+    timeout = timedelta(minutes=1)
+    backoff = exponential(base=1)
+    retry_on = (OSError, TimeoutError)
+    former_aliases = ["Hello"]
+
+    def __init__(self, greeting: str = "Hello") -> None:
+        self.greeting = greeting
+
+    async def handle(self, context: TaskContext) -> bool:
+        context.info(f"{self.greeting} {context.param('name') or 'World'}!")
+        return True
+
+
+class Resize(TaskHandler):
+    async def handle(self, context: TaskContext, path: str, *, width: int) -> Receipt:
+        return Receipt(width)
+
+
+class Compress(TaskHandler):
+    def handle(self, context: TaskContext, path: str) -> int:
+        return len(path)
+
+
+class Tidy(TaskHandler):
+    def handle(self, context: TaskContext) -> None: ...
+
+
+async def handlers(records: DefinitionFilters) -> None:
+    store.include(HelloWorld())
+    hello = await store.register(HelloWorld("Hi"), create_if_missing=True)
+    assert_type(await hello.enqueue(name="Tom"), TaskHandle[bool])
+    resize = await store.register(Resize())
+    assert_type(await (await resize.enqueue("a.png", width=5)).result(), Receipt)
+    assert_type(await (await (await store.register(Compress())).enqueue("a.png")).result(), int)
+    assert_type(await (await store.register(Tidy())).enqueue(), TaskHandle[None])
+    assert_type(await (await store.register(called, create_if_missing=True)).enqueue(1), TaskHandle[Receipt])
+    assert_type(await store.definitions.list(**records), Sequence[Definition])
+    assert_type(await store.definitions.count(status="active", created_from=datetime.now(UTC)), int)
+    record = await store.definitions.create("report", title="Report")
+    assert_type(record.status, DefinitionStatus)
+    assert_type(await store.definitions.get(record.id), Definition | None)
+    assert_type(await store.definitions.cancel(record.id), Definition)
+    assert_type(await store.definitions.update("report", memo="later"), Definition)
+    assert_type(await store.definitions.delete(record.id), bool)
+
+
+async def schedules() -> None:
+    assert_type(bare.schedule("0 9 * * mon-fri", timezone="Europe/Sofia", payload={"number": 1}), Schedule)
+    assert_type(
+        bare.options(priority=1).schedule(Every(hours=1), name="hourly", payload=lambda: {"number": 1}), Schedule
+    )
+    assert_type(store.schedule("nightly", bare.draft(1), lambda last: last + timedelta(days=1)), Schedule)
+    assert_type(store.schedule("often", bare, "@hourly", run_on_start=True, misfire="skip"), Schedule)
+    made = await store.schedules.create(Schedule(name="x", alias="bare", recurrence="@daily", status="active"))
+    assert_type(made.id, UUID)
+    assert_type(await store.schedules.update(made.id, max_executions=3), Schedule)
+    assert_type(await store.schedules.get_by_name("x"), Schedule | None)
+    assert_type(await store.schedules.list(status=["active"], limit=None), Sequence[Schedule])
+    assert_type(await store.schedules.preview("x", 3), Sequence[datetime])
+    assert_type(await store.schedules.run_now("x"), TaskHandle[Any])
+    assert_type(await store.schedules.delete("x"), bool)

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from aiotaskstore import Queue, Retention, Task, TaskContext, TaskFinished, TaskHandle, TaskStarted, TaskStore, steps
+from aiotaskstore import (
+    Backoff,
+    Queue,
+    Retention,
+    Task,
+    TaskContext,
+    TaskFinished,
+    TaskHandle,
+    TaskHandler,
+    TaskStarted,
+    TaskStore,
+    steps,
+)
 
 store = TaskStore("sqlite://")
 
@@ -69,7 +81,7 @@ async def more(connection: object) -> None:
     await send.using(connection).enqueue("1")  # wrong
     await send.options(delay=5).using(connection).options(queue="x").enqueue()  # wrong
     await send("1")  # wrong
-    forgotten: TaskHandle[str] = send.enqueue(1)  # wrong
+    abandoned: TaskHandle[str] = send.enqueue(1)  # wrong
     handle = await positions.enqueue(1, b="x")
     text: str = await handle.result()  # wrong
     await handle.result(timeout="5")  # wrong
@@ -79,6 +91,11 @@ async def more(connection: object) -> None:
     await store.tasks.cancel(handle.id, where={"alias": "x"})  # wrong
     await store.tasks.cancel(where={"colour": "red"})  # wrong
     await store.tasks.list(limit="5")  # wrong
+    await store.tasks.update(handle.id, status="failed")  # wrong
+    await store.tasks.update(handle.id, priority="1")  # wrong
+    await store.tasks.pause()  # wrong
+    task = await store.tasks.pause(where={"alias": "x"})  # wrong
+    await store.tasks.clone(handle.id, payload=[1])  # wrong
     await store.enqueue("send", [1])  # wrong
     await store.enqueue("send", {"user_id": 1}, prio=1)  # wrong
     await store.enqueue_many([send.enqueue(1)])  # wrong
@@ -88,9 +105,66 @@ async def more(connection: object) -> None:
     Queue("x", concurrency="5")  # wrong
     Retention(keep="some")  # wrong
     steps(5)  # wrong
-    assert forgotten
+    assert abandoned
     assert text
     assert task
 
 
 def wants_started(event: TaskStarted) -> None: ...
+
+
+def waits_for_nothing(attempt: int) -> float:
+    return attempt
+
+
+@store.task
+async def reads_context(context: TaskContext, name: str) -> str:
+    return name
+
+
+async def options(context: TaskContext) -> None:
+    await store.run(queue="emails")  # wrong
+    await store.run(concurrency="5")  # wrong
+    await store.run(on_missing="ignore")  # wrong
+    store.dispatcher(on_missing="ignore")  # wrong
+    TaskStore.from_env(prefx="jobs_")  # wrong
+    TaskStore.from_env(pool_size="5")  # wrong
+    await store.tasks.delete(where="every")  # wrong
+    await store.tasks.delete(where={"order_by": "id"})  # wrong
+    await store.tasks.list(queue=None)  # wrong
+    await store.tasks.count(alias=None)  # wrong
+    await reads_context(context)  # wrong
+    await reads_context(context, 5)  # wrong
+    await reads_context(context, context, "x")  # wrong
+    await reads_context.enqueue(context, "x")  # wrong
+    backoff: Backoff = waits_for_nothing  # wrong
+    assert backoff
+
+
+class Resize(TaskHandler):
+    async def handle(self, context: TaskContext, path: str) -> int:
+        return len(path)
+
+
+class Priceless(TaskHandler):
+    priority = "high"  # wrong
+
+
+async def handlers() -> None:
+    resize = await store.register(Resize())
+    await resize.enqueue(5)  # wrong
+    await resize.enqueue("a.png", width=5)  # wrong
+    text: str = await (await resize.enqueue("a.png")).result()  # wrong
+    await store.register(5)  # wrong
+    await store.definitions.update("report", status="active")  # wrong
+    await store.definitions.list(queue="emails")  # wrong
+    assert text
+
+
+async def schedules() -> None:
+    reads_context.schedule(5)  # wrong
+    reads_context.schedule("@daily", misfire="ignore")  # wrong
+    reads_context.schedule("@daily", colour="red")  # wrong
+    store.schedule("x", 5, "@daily")  # wrong
+    await store.schedules.update("x", next_run_at=None)  # wrong
+    await store.schedules.list(owner="x")  # wrong

@@ -1,0 +1,115 @@
+"""Sends claims to the database, one at a time; releases the tasks of a claim whose reply came too late."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from uuid import UUID
+
+from aiotaskstore.dispatch.restriction_reader import RestrictionReader
+from aiotaskstore.errors import TaskStoreError
+from aiotaskstore.mechanics.timed_event import TimedEvent
+from aiotaskstore.registry import Registry
+from aiotaskstore.storage.restrictions import Restrictions
+from aiotaskstore.storage.storage import Storage
+from aiotaskstore.task import Claim
+
+_LONG = 0.5
+"""Seconds after which a reply is compared with the restrictions of its own time."""
+
+
+class ClaimSender:
+    """Sends the claims of one dispatcher instance, with the aliases that it may claim."""
+
+    def __init__(
+        self,
+        dispatcher_id: UUID,
+        storage: Storage,
+        registry: Registry,
+        *,
+        restrictions: RestrictionReader,
+        release: Callable[[Sequence[Claim]], Awaitable[None]],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._dispatcher_id, self._storage, self._registry, self._release = dispatcher_id, storage, registry, release
+        self._restrictions, self._clock = restrictions, clock
+        self._missing: set[str] = set()
+        self._refusing = False
+        self.replied: TimedEvent = TimedEvent()
+        """Set while no claim waits for its reply."""
+        self.replied.set()
+
+    async def claim(self, wanted: Sequence[tuple[str, int]]) -> list[Claim]:
+        """Claim up to so many tasks of each queue, but none of a cancelled definition.
+
+        If the reply comes after `refuse`, release them and return none. If it took long, release those whose queue was
+        paused meanwhile, or whose definition was cancelled.
+        """
+        aliases = self._claimable()
+        self.replied.clear()
+        try:
+            sent = self._clock()
+            claims = await self._storage.database.write(
+                partial(self._storage.tasks.claim, self._dispatcher_id, wanted, aliases)
+            )
+            if claims and self._clock() - sent > _LONG:
+                claims = await self._still_allowed(claims)
+        finally:
+            self.replied.set()
+        if not self._refusing:
+            return claims
+        await self._release(claims)
+        return []
+
+    async def find_missing_handlers(self) -> None:
+        """From now on, claim pending tasks without a handler here too, so that they fail (`on_missing="fail"`)."""
+        pending = await self._storage.database.read(self._storage.tasks.pending_aliases)
+        self._missing |= set(pending) - set(self._aliases)
+
+    async def paused_queues(self) -> frozenset[str]:
+        """Return the queues of which nothing may be claimed now."""
+        return (await self._restrictions.latest()).paused_queues
+
+    async def pending_queues(self) -> list[str]:
+        """Return every queue that has pending tasks."""
+        return await self._storage.database.read(self._storage.tasks.pending_queues)
+
+    def refuse(self) -> None:
+        """From now on, release the tasks of later replies, since no run may begin."""
+        self._refusing = True
+
+    async def _still_allowed(self, claims: list[Claim]) -> list[Claim]:
+        """Release what may not run any more, as the database knows now; return the other claims."""
+        try:
+            restrictions = await self._restrictions.read_anew()
+        except TaskStoreError:
+            await self._release(claims)
+            raise
+        refused = [
+            claim
+            for claim in claims
+            if claim.queue in restrictions.paused_queues or self._is_cancelled(claim.alias, restrictions)
+        ]
+        if not refused:
+            return claims
+        await self._release(refused)
+        released = {claim.id for claim in refused}
+        return [claim for claim in claims if claim.id not in released]
+
+    def _claimable(self) -> list[str]:
+        """Return the aliases without those of cancelled definitions."""
+        restrictions = self._restrictions.current
+        if not restrictions.cancelled_aliases:
+            return self._aliases
+        return [alias for alias in self._aliases if not self._is_cancelled(alias, restrictions)]
+
+    def _is_cancelled(self, alias: str, restrictions: Restrictions) -> bool:
+        """Return whether the definition of an alias is cancelled; a former alias counts too."""
+        cancelled = restrictions.cancelled_aliases
+        return alias in cancelled or bool((known := self._registry.get(alias)) and known.alias in cancelled)
+
+    @property
+    def _aliases(self) -> list[str]:
+        """The aliases to claim, with those that were registered after the start."""
+        return [*self._registry.aliases, *self._missing]

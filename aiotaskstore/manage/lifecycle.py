@@ -1,0 +1,137 @@
+"""Opens and closes a store, as often as the application likes, on one event loop after another."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Protocol
+
+from aiotaskstore.errors import ConfigurationError, TaskStoreError
+from aiotaskstore.hooks import Hooks
+from aiotaskstore.manage.calls import CLOSED
+from aiotaskstore.manage.open_store import OpenStore
+from aiotaskstore.storage import migrations
+from aiotaskstore.storage.storage import Storage
+
+_INHERITED: list[OpenStore] = []
+"""Stores that our parent process had open at a fork. Kept, since closing their connections here could harm it."""
+
+
+class Stoppable(Protocol):
+    """What a closing store needs of a dispatcher."""
+
+    def begin_stop(self) -> object:
+        """Begin to stop, without waiting."""
+
+    async def stop(self) -> object:
+        """Wait until it has stopped."""
+
+
+class StoreLifecycle:
+    """Holds the open store, if there is one.
+
+    `connect` returns an unopened storage; `assemble` builds the open store from an opened storage.
+    """
+
+    def __init__(self, connect: Callable[[], Storage], assemble: Callable[[Storage], OpenStore], hooks: Hooks) -> None:
+        self._connect, self._assemble, self._hooks = connect, assemble, hooks
+        self._opened: OpenStore | None = None
+        self._changing = asyncio.Lock()
+        self.running: set[Stoppable] = set()
+        """The dispatchers that are not stopped."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is connected, and what it was opened on still there."""
+        return self._opened is not None and not self._opened.affinity.gone
+
+    def require_open(self) -> OpenStore:
+        """Return the open store; raises `ConfigurationError` where it is closed, or open on another event loop."""
+        if self._opened is None:
+            raise ConfigurationError(CLOSED)
+        self._opened.affinity.check()
+        return self._opened
+
+    async def open(self, *, migrate: bool) -> None:
+        """Connect, and bring the tables up to date or check them; while open, a no-op."""
+        self._leave_behind()
+        if self._opened is not None:
+            self._opened.affinity.check()
+        async with self._changing:
+            if self._opened is not None:
+                return
+            storage = self._connect()
+            await storage.database.open()
+            try:
+                if migrate and await migrations.version(storage.database) != migrations.LATEST:
+                    await migrations.migrate(storage.database)
+                else:
+                    await migrations.check(storage.database)
+                opened = self._assemble(storage)
+                await opened.start()
+            except BaseException:
+                await storage.database.close()
+                raise
+            self._opened = opened
+
+    async def close(self) -> None:
+        """Stop dispatchers, write what `enqueue_soon` holds, disconnect; raises what a loop ended of."""
+        self._leave_behind()
+        if self._opened is not None:
+            self._opened.affinity.check()
+            self._opened.calls.refuse_own_lock("Close the store after the block.")
+            self._opened.calls.refuse_inside()
+        async with self._changing:
+            opened = self._opened
+            if opened is None:
+                return
+            while self.running:
+                await self._stop_dispatchers()
+            await opened.soon.close()
+            self._opened = None
+            self._hooks.spawn_with(None)
+            try:
+                await opened.close()
+            finally:
+                await opened.storage.database.close()
+        self._changing = asyncio.Lock()  # the next open may be on another loop
+        opened.background.check()
+
+    async def flush(self) -> None:
+        """Wait until what `enqueue_soon` holds is stored; while closed, a no-op."""
+        if self._opened is not None and self._opened.soon.pending:
+            await self.require_open().soon.flush()
+
+    async def migrate(self) -> int:
+        """Create or update the tables, whether the store is open or not; returns how many migrations were applied."""
+        if self.is_open:
+            opened = self.require_open()
+            opened.calls.refuse_own_lock("Migrate after the block.")
+            return await migrations.migrate(opened.storage.database)
+        database = self._connect().database
+        await database.open()
+        try:
+            return await migrations.migrate(database)
+        finally:
+            await database.close()
+
+    def _leave_behind(self) -> None:
+        """Abandon what was opened on a loop that is closed, or by the process that we are a fork of."""
+        opened = self._opened
+        if opened is None or not opened.affinity.gone:
+            return
+        self._opened, self._changing, self.running = None, asyncio.Lock(), set()
+        self._hooks.spawn_with(None)
+        if opened.affinity.forked:
+            _INHERITED.append(opened)
+        else:
+            opened.storage.database.abandon()
+
+    async def _stop_dispatchers(self) -> None:
+        """Stop every dispatcher, all at the same time."""
+        for dispatcher in self.running:
+            dispatcher.begin_stop()
+        for dispatcher in list(self.running):
+            with suppress(TaskStoreError):  # a loop of it ended, which is reported by then
+                await dispatcher.stop()

@@ -1,0 +1,105 @@
+"""Transactions lent to the application. Each holds the file's write lock, so our writer waits for its end."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+from weakref import WeakSet
+
+import aiosqlite
+
+from aiotaskstore.storage.faults import Conflict, connection_closed, explain_callers_conflict, nothing_done
+from aiotaskstore.storage.sqlite.error_translation import translated
+from aiotaskstore.storage.sqlite.file import BUSY_SLICE, DatabaseFile
+
+CLOSING = 5.0
+"""Seconds that cleaning up waits for a call that is still under way."""
+_UNDONE = (
+    "SQLite has undone this whole transaction after an error (no room, no memory or a failing disk), so nothing of it "
+    "is stored. Leave it, and start again once the cause is gone."
+)
+
+
+class LentTransactions:
+    """Opens transactions for the application; a database in memory has one connection, which everybody shares."""
+
+    def __init__(self, file: DatabaseFile, deadline: float) -> None:
+        self._file, self._deadline = file, deadline
+        self.memory: aiosqlite.Connection | None = None
+        """The connection to a database in memory, while it is open."""
+        self.undone: WeakSet[aiosqlite.Connection] = WeakSet()
+        """Connections of callers whose transaction SQLite has rolled back by itself."""
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[aiosqlite.Connection]:
+        """Yield a connection with an open transaction; commit it unless the block raises."""
+        async with self._connection() as connection:
+            await self._begin(connection)
+            try:
+                yield connection
+                self.refuse_undone(connection)
+                await self._commit(connection)
+            except BaseException:
+                await within(CLOSING, self._undo(connection))
+                raise
+
+    async def _undo(self, connection: aiosqlite.Connection) -> None:
+        """Interrupt the statement that still runs on a lent connection, and roll back.
+
+        A file's connection is rolled back by its closing, which comes next: after a rollback, whoever still has the
+        connection could write on it without any transaction.
+        """
+        with suppress(ValueError, sqlite3.Error):  # closed already
+            await connection.interrupt()
+            if connection is self.memory and connection.in_transaction:
+                await connection.rollback()
+
+    async def _commit(self, connection: aiosqlite.Connection) -> None:
+        try:
+            with explain_callers_conflict(), translated(self._file.path):
+                await connection.commit()
+        except ValueError as error:  # the application has closed it
+            raise connection_closed("aiosqlite") from error
+
+    def refuse_undone(self, connection: aiosqlite.Connection) -> None:
+        """Raise if SQLite has rolled back this transaction by itself: each later statement would commit by itself."""
+        if connection in self.undone:
+            raise nothing_done(_UNDONE)
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[aiosqlite.Connection]:
+        if self.memory is not None:
+            yield self.memory
+            return
+        self._file.check()
+        with translated(self._file.path):
+            connection = await aiosqlite.connect(self._file.path, isolation_level=None, timeout=BUSY_SLICE)
+        try:
+            with translated(self._file.path):
+                await connection.execute("PRAGMA foreign_keys = ON")
+            yield connection
+        finally:
+            await within(CLOSING, connection.close())
+
+    async def _begin(self, connection: aiosqlite.Connection) -> None:
+        until = time.monotonic() + self._deadline
+        while True:
+            try:
+                with translated(self._file.path):
+                    await connection.execute("BEGIN IMMEDIATE")
+            except Conflict as conflict:
+                if time.monotonic() > until:
+                    raise nothing_done(str(conflict)) from conflict
+            else:
+                return
+
+
+async def within(limit: float, work: Coroutine[Any, Any, None]) -> None:
+    """Wait at most `limit` seconds for cleaning up, which then continues in its own thread."""
+    with suppress(TimeoutError, sqlite3.Error):
+        async with asyncio.timeout(limit):
+            await work

@@ -1,0 +1,1 @@
+"""An installation of the version before, upgraded while it is at work."""
