@@ -43,17 +43,17 @@ class ClaimSender:
     async def claim(self, wanted: Sequence[tuple[str, int]]) -> list[Claim]:
         """Claim up to so many tasks of each queue, but none of a cancelled definition.
 
-        If the reply comes after `refuse`, release them and return none. If it took long, release those whose queue was
-        paused meanwhile, or whose definition was cancelled.
+        If the reply comes after `refuse`, release them and return none. If it took long, or restrictions have changed
+        meanwhile, release those whose queue is paused now, or whose definition is cancelled.
         """
         aliases = self._claimable()
         self.replied.clear()
         try:
-            sent = self._clock()
+            sent, heeded = self._clock(), self._restrictions.current
             claims = await self._storage.database.write(
                 partial(self._storage.tasks.claim, self._dispatcher_id, wanted, aliases)
             )
-            if claims and self._clock() - sent > _LONG:
+            if claims and (self._clock() - sent > _LONG or self._restrictions.differ_from(heeded)):
                 claims = await self._still_allowed(claims)
         finally:
             self.replied.set()

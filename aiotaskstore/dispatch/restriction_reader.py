@@ -60,6 +60,10 @@ class RestrictionReader:
                 break  # however long the read took
         return self.current
 
+    def differ_from(self, heeded: Restrictions) -> bool:
+        """Return whether the restrictions are no longer these, or may have changed, as far as hints say."""
+        return self._known_changes < self._changes or self.current != heeded
+
     async def read_anew(self) -> Restrictions:
         """Return the restrictions as they are now, or later."""
         await self._read()

@@ -12,9 +12,11 @@ from aiotaskstore.dispatch.claim_sender import ClaimSender
 from aiotaskstore.dispatch.restriction_reader import RestrictionReader
 from aiotaskstore.errors import DatabaseUnavailableError
 from aiotaskstore.hooks import Hooks
+from aiotaskstore.mechanics.hint import RESTRICTIONS_CHANGED
 from aiotaskstore.outcome import RELEASED
 from aiotaskstore.registry import Registry
 from aiotaskstore.storage.operation import Steps
+from aiotaskstore.storage.restrictions import Restrictions
 from aiotaskstore.task import Claim, TaskStatus
 from tests.storage.harness import Harness
 
@@ -65,6 +67,26 @@ async def test_a_queue_that_was_paused_during_a_long_claim_begins_no_run(
     task = await harness.get(paused)
     assert (task.status, task.attempt) == (TaskStatus.PENDING, 0)
     assert sender.sender.replied.is_set()
+
+
+@pytest.mark.parametrize("known", ["by a hint", "by a read"])
+async def test_a_pause_that_is_known_before_the_reply_counts_however_short_the_claim_was(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch, known: str
+):
+    paused, other = [await harness.add(queue=queue) for queue in ("a", "b")]
+    sender = Sender(harness, monkeypatch, 0)
+    await sender.reader.latest()
+
+    def pause() -> Steps[Any]:
+        yield from harness.storage.queues.pause("a", "stop")
+        if known == "by a hint":
+            sender.reader.receive(RESTRICTIONS_CHANGED)
+        else:
+            sender.reader.current = Restrictions(paused_queues=frozenset({"a"}))
+
+    sender.meanwhile = pause
+    assert await sender.claim() == [other]
+    assert sender.released == [paused]
 
 
 async def test_a_definition_that_was_cancelled_during_a_long_claim_begins_no_run(
