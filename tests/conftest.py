@@ -23,6 +23,7 @@ import asyncpg
 import pytest
 
 from aiotaskstore import TaskStore
+from tests.helpers import LIMIT
 
 EVERY_ENGINE = ("postgresql", "mysql", "mariadb", "sqlite")
 ENGINES = tuple(os.environ.get("AIOTASKSTORE_TEST_ON", ",".join(EVERY_ENGINE)).split(","))
@@ -81,8 +82,8 @@ def sqlite_url() -> Iterator[str]:
 
 @pytest.fixture
 async def store(url: str) -> AsyncIterator[TaskStore]:
-    """An open store on `url`, on the test's own loop."""
-    async with TaskStore(url) as opened:
+    """An open store on `url`, on the test's own loop. Its transactions may take as long as a slow machine needs."""
+    async with TaskStore(url, transaction_timeout=LIMIT) as opened:
         yield opened
 
 
