@@ -110,7 +110,7 @@ async def kept_from_writing(url: str, *tables: str) -> AsyncIterator[None]:
     """Hold locks, as some other process, so that nobody can write to these tables (SQLite: to the file)."""
     dialect = url.partition(":")[0]
     if dialect == "sqlite":
-        async with aiosqlite.connect(urlsplit(url).path[1:], isolation_level=None) as file:
+        async with aiosqlite.connect(urlsplit(url).path[1:], timeout=LIMIT, isolation_level=None) as file:
             await file.execute("BEGIN IMMEDIATE")
             yield
             await file.rollback()
@@ -199,5 +199,5 @@ async def my_connection(url: str) -> AsyncIterator[Mine]:
         finally:
             connection.close()
     else:
-        async with aiosqlite.connect(urlsplit(url).path[1:]) as connection:
+        async with aiosqlite.connect(urlsplit(url).path[1:], timeout=LIMIT) as connection:
             yield Mine(url, connection)

@@ -23,7 +23,7 @@ from aiotaskstore import (
     noop,
 )
 from tests.bad_input.refusals import judge, refusal_of, together
-from tests.helpers import eventually
+from tests.helpers import LIMIT, eventually
 from tests.unit.test_listing import BAD
 
 PAGING = {"order_by", "descending", "offset", "after"}
@@ -208,7 +208,7 @@ async def test_whoever_waits_when_the_store_closes_is_told(url: str):
     ]
     await eventually(lambda: len(store._require_open().waiting._waiters.get(handle.id, [])) == 3)
     await store.close()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(LIMIT):
         for waiter in waiting:
             judge(await waiter, ConfigurationError, "The store is closed")
 
@@ -223,7 +223,7 @@ async def test_what_is_being_enqueued_when_the_store_closes_is_stored_or_refused
     calling = asyncio.get_running_loop().create_task(together(*calls))
     for _ in range(turns):
         await asyncio.sleep(0)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(LIMIT):
         await store.close()
         answers = await calling
     stored = {answer.id for answer in answers if not isinstance(answer, BaseException)}

@@ -14,6 +14,7 @@ import pytest
 
 from aiotaskstore import ConfigurationError, DuplicateHandlerError, Queue, Retention, TaskContext, TaskRouter, TaskStore
 from tests.bad_input.refusals import judge, refusal_of
+from tests.helpers import LIMIT
 
 
 async def with_args(*args: int) -> None:
@@ -82,7 +83,7 @@ async def test_a_mistake_is_refused_at_once_and_a_store_at_work_goes_on(store: T
             try:
                 judge(await refusal_of(partial(call, store)), kind, words)
                 assert [definition.alias for definition in store.handlers] == before, "it was registered"
-                assert await (await innocent.enqueue(number)).result(20) == number
+                assert await (await innocent.enqueue(number)).result(LIMIT) == number
             except AssertionError as failure:
                 wrong.append(f"{name}: {failure}")
     assert not wrong, "\n".join(wrong)

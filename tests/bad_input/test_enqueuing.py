@@ -30,7 +30,7 @@ from aiotaskstore import (
     UnknownAliasError,
 )
 from tests.bad_input.refusals import Refusal, judge, refusal_of, together
-from tests.helpers import eventually
+from tests.helpers import LIMIT, eventually
 
 router = TaskRouter()
 RELEASE: dict[str, asyncio.Event] = {}
@@ -181,7 +181,7 @@ async def a_running_task(store: TaskStore) -> AsyncIterator[None]:
             yield
         finally:
             RELEASE.pop(key).set()
-        assert await handle.result(timeout=20) == "waited"
+        assert await handle.result(timeout=LIMIT) == "waited"
     await store.tasks.delete(handle.id)
 
 
@@ -227,7 +227,7 @@ async def test_the_good_neighbours_run(open_store: TaskStore):
             bad = (anything.enqueue(NAN), store.enqueue("ad"), anything.enqueue("\0"))
             first, *refused, last = await together(add.enqueue(1), *bad, add.enqueue(2))
             assert all(isinstance(one, TaskStoreError) for one in refused)
-            assert [await first.result(timeout=20), await last.result(timeout=20)] == [2, 3]
+            assert [await first.result(timeout=LIMIT), await last.result(timeout=LIMIT)] == [2, 3]
 
 
 @pytest.mark.parametrize("batch", [1, 2, 7, 40])
@@ -325,9 +325,9 @@ async def test_the_farthest_instants_are_stored_and_read(open_store: TaskStore, 
     for hours in (-23, 23):
         far.astimezone(timezone(timedelta(hours=hours)))
     async with open_store.dispatcher(concurrency=2**31 - 1):
-        assert await (await add.options(timeout=timedelta(days=36500)).enqueue(2)).result(timeout=20) == 3
+        assert await (await add.options(timeout=timedelta(days=36500)).enqueue(2)).result(timeout=LIMIT) == 3
         if far.year == 1000:
-            assert await handle.result(timeout=20) == 2
+            assert await handle.result(timeout=LIMIT) == 2
     assert await open_store.tasks.count(created_from=datetime.min.replace(tzinfo=UTC)) == 2
     assert await open_store.tasks.count(created_to=datetime.max.replace(tzinfo=UTC)) == 2
     assert await open_store.tasks.count(created_from=datetime.max.replace(tzinfo=UTC)) == 0

@@ -15,6 +15,7 @@ from pydantic import BaseModel, field_validator, model_serializer
 from aiotaskstore import Fail, PayloadError, Retry, Snooze, Task, TaskContext, TaskStatus, TaskStore, current_context
 from aiotaskstore.events import BackgroundFailed
 from tests.bad_input.refusals import judge, together
+from tests.helpers import LIMIT
 
 TEN_MEGABYTES = 10_000_000
 HARD = "NUL \0 surrogate \ud800 emoji 🎈 end"
@@ -50,13 +51,13 @@ async def working(store: TaskStore) -> AsyncIterator[list[BackgroundFailed]]:
         before = [await innocent.enqueue(n) for n in range(5)]
         yield failures
         after = [await innocent.enqueue(n) for n in range(5, 10)]
-        assert [await handle.result(20) for handle in [*before, *after]] == list(range(10))
+        assert [await handle.result(LIMIT) for handle in [*before, *after]] == list(range(10))
         assert dispatcher.running
     assert failures == []
 
 
 async def finished(handle: Any) -> Task:
-    task = await handle.wait(20)
+    task = await handle.wait(LIMIT)
     assert isinstance(task, Task)
     return task
 
@@ -139,7 +140,7 @@ async def test_what_the_server_itself_finds_too_large_costs_nobody_else(mysql_ur
             bad = makes.enqueue("x" * (most + 1))
             first, refused, last = await together(makes.enqueue("a"), bad, makes.enqueue("b"))
             judge(refused, PayloadError, "does not fit in MySQL's max_allowed_packet")
-            assert [await first.result(20), await last.result(20)] == ["a", "b"]
+            assert [await first.result(LIMIT), await last.result(LIMIT)] == ["a", "b"]
             task = await finished(await makes.enqueue("c", most + 1))
             assert (task.status, task.finish_reason) == (TaskStatus.FAILED, "unstorable")
             assert "max_allowed_packet" in str(task.error)
@@ -379,9 +380,9 @@ async def test_listeners_that_raise_change_nothing(url: str, caplog: pytest.LogC
 
         with caplog.at_level(logging.CRITICAL, logger="aiotaskstore"):
             async with store.dispatcher():
-                assert await (await works.enqueue(fail=False)).result(20) == "done"
-                assert (await (await works.enqueue(fail=True)).wait(20)).status is TaskStatus.FAILED
-                assert await (await works.enqueue(fail=False)).result(20) == "done"
+                assert await (await works.enqueue(fail=False)).result(LIMIT) == "done"
+                assert (await (await works.enqueue(fail=True)).wait(LIMIT)).status is TaskStatus.FAILED
+                assert await (await works.enqueue(fail=False)).result(LIMIT) == "done"
 
 
 async def test_a_timeout_of_the_handlers_own_is_told_from_ours(store: TaskStore):
@@ -389,7 +390,7 @@ async def test_a_timeout_of_the_handlers_own_is_told_from_ours(store: TaskStore)
     async def times_out(by_itself: bool) -> None:
         if by_itself:
             raise TimeoutError("something the handler waited for")
-        await asyncio.sleep(30)
+        await asyncio.Event().wait()
 
     async with working(store):
         own = await finished(await times_out.enqueue(by_itself=True))

@@ -345,8 +345,8 @@ async def test_a_lost_claim_and_a_direct_call_have_no_hook_after_them(store: Tas
     async with store.dispatcher():
         async with expect(store, TaskStarted):
             handle = await work.enqueue(wait=True)
-        await store.tasks.delete(handle.id, force=True)
         async with expect(store, ClaimLost):
+            await store.tasks.delete(handle.id, force=True)
             let_go.set()
     assert seen == ["before"]
 

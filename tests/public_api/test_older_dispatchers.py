@@ -75,10 +75,9 @@ async def test_every_dispatcher_warns_of_an_older_one_again_until_it_is_gone(
         await _sql(store, "DELETE FROM aiotaskstore_dispatchers WHERE id = :id", id=older)
         assert dispatcher._instance is not None
         reader = dispatcher._instance.assembly.restrictions
-        await reader.read_once()
-        warnings.clear()
-        await reader.read_once()
-        assert warnings == []
+    warnings.clear()
+    await reader.read_once()  # beside no other read, which may have begun before it was gone
+    assert warnings == []
 
 
 async def test_a_dispatcher_warns_of_an_older_one_at_most_once_a_minute(store: TaskStore):

@@ -496,7 +496,7 @@ async def test_notes_that_look_like_an_outage_and_are_none_hold_no_outcome_back(
         yield Query("", {})
 
     tasks.report = report  # type: ignore[method-assign, assignment]
-    async with store.dispatcher(heartbeat=0.05, lease=5):
+    async with store.dispatcher(heartbeat=0.05, lease=LIMIT):
         handle = await work.enqueue()
         assert await handle.result(timeout=LIMIT) == "done"
     assert len(told) >= 3
@@ -521,7 +521,7 @@ async def test_of_notes_that_are_refused_together_only_what_is_at_fault_is_lost(
         return (yield from real(notes, wait=wait))
 
     tasks.report = tell  # type: ignore[method-assign, assignment]
-    async with store.dispatcher(heartbeat=0.05, lease=5, concurrency=many):
+    async with store.dispatcher(heartbeat=0.05, lease=4 * LIMIT, concurrency=many):
         handles = [store.handle(id_) for id_ in await store.enqueue_many([work.draft(n) for n in range(many)])]
         assert [await handle.result(timeout=LIMIT) for handle in handles] == list(range(many))
     details = [(await handle.task()).details.strip() for handle in handles]

@@ -295,6 +295,7 @@ async def test_a_transaction_that_takes_too_long_ends_with_an_error_and_is_rolle
                 await work.enqueue()
                 await asyncio.Event().wait()
         assert await store.tasks.count() == 0
+        store._transactions.limit = LIMIT
         async with store.transaction():
             await work.enqueue()
         assert await store.tasks.count() == 1
@@ -330,7 +331,7 @@ async def test_a_cancelled_transaction_is_rolled_back_and_the_next_one_works(sto
 
 
 async def test_on_sqlite_others_wait_for_a_transaction_and_do_not_fail(sqlite_url: str):
-    async with TaskStore(sqlite_url) as store, TaskStore(sqlite_url) as elsewhere:
+    async with TaskStore(sqlite_url, transaction_timeout=LIMIT) as store, TaskStore(sqlite_url) as elsewhere:
 
         @store.task
         async def work(n: int) -> None: ...
@@ -351,7 +352,7 @@ async def test_on_sqlite_others_wait_for_a_transaction_and_do_not_fail(sqlite_ur
 
 
 async def test_a_memory_database_has_transactions_too():
-    async with TaskStore("sqlite://") as store:
+    async with TaskStore("sqlite://", transaction_timeout=LIMIT) as store:
 
         @store.task
         async def work(n: int) -> int:

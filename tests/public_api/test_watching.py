@@ -151,8 +151,8 @@ async def test_failed_attempts_and_lost_claims_are_logged(store: TaskStore, capl
         async with store.dispatcher():
             async with expect(store, TaskStarted):
                 handle = await lost.enqueue()
-            await store.tasks.delete(handle.id, force=True)
             async with expect(store, ClaimLost):
+                await store.tasks.delete(handle.id, force=True)
                 let_go.set()
     assert "no good" in caplog.text
     assert "the claim was lost" in caplog.text
