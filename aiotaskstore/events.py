@@ -165,7 +165,7 @@ class BackgroundFailed(Event):
 
 @dataclass(frozen=True, slots=True)
 class ListenerFailed(Event):
-    """A listener, or a hook, of the application raised an error, which has changed nothing else."""
+    """A listener, or a hook, of the application raised an error, or took too long; nothing else has changed."""
 
     listener: Callable[..., Any]
     error: BaseException

@@ -80,12 +80,12 @@ class Hooks:
         self, hook: Callable[..., Any], error: BaseException, queue: str | None, task_id: UUID | None
     ) -> None:
         """Log an error of a hook, and emit it."""
-        _log.error("The hook %s raised; the work goes on", _name(hook), exc_info=error)
+        _log.error("The hook %s raised; the work goes on", name_of(hook), exc_info=error)
         self.emit(ListenerFailed(hook, error, queue, task_id))
 
     def _failed(self, listener: Listener, event: Event, error: BaseException) -> None:
         kind = type(event).__name__
-        _log.error("A listener for %s raised; the work goes on (%s)", kind, _name(listener), exc_info=error)
+        _log.error("A listener for %s raised; the work goes on (%s)", kind, name_of(listener), exc_info=error)
         if not isinstance(event, ListenerFailed):
             queue, task_id = getattr(event, "queue", None), getattr(event, "task_id", None)
             self.emit(ListenerFailed(listener, error, queue, task_id))
@@ -130,5 +130,6 @@ def check_kind(kind: type[E]) -> type[E]:
     return kind
 
 
-def _name(listener: Callable[..., Any]) -> str:
+def name_of(listener: Callable[..., Any]) -> str:
+    """Return the name of a listener or a hook, for people."""
     return str(getattr(listener, "__qualname__", listener))

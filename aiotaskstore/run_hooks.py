@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from contextvars import copy_context
 from typing import Any
-from uuid import UUID
 
 from aiotaskstore.context import TaskContext
 from aiotaskstore.errors import ConfigurationError
-from aiotaskstore.hooks import Hooks
+from aiotaskstore.hooks import Hooks, name_of
+from aiotaskstore.mechanics.background_tasks import BackgroundTasks
 from aiotaskstore.task import Task
+
+AFTER_LIMIT = 30.0
+"""Seconds that one hook after a run may take. A hook before a run has the time of its run."""
 
 BeforeHook = Callable[[TaskContext], Any]
 """Takes the context of a run that is about to call its handler."""
@@ -51,20 +55,34 @@ class RunHooks:
     async def call_before(self, context: TaskContext, queue: str) -> None:
         """Call the hooks before a run. Raises `CancelledError` only if the run is cancelled."""
         for hook in self._before:
-            await self._call(hook, (context,), queue, context.task_id)
+            await self._call(hook, context, queue)
 
-    async def call_after(self, context: TaskContext, task: Task, error: BaseException | None) -> None:
-        """Call the hooks after a run, whose outcome is stored. Raises `CancelledError` only if it is cancelled."""
-        for hook in self._after:
-            await self._call(hook, (context, task, error), task.queue, task.id)
-
-    async def _call(
-        self, hook: Callable[..., Any], arguments: tuple[Any, ...], queue: str, task_id: UUID | None
+    async def call_after(
+        self, context: TaskContext, task: Task, error: BaseException | None, tasks: BackgroundTasks
     ) -> None:
+        """Call the hooks after a run, whose outcome is stored. Raises `CancelledError` only if it is cancelled.
+
+        A hook that takes longer than `AFTER_LIMIT` is cancelled and reported; the next hook is called also if the
+        cancelled one does not end. So each coroutine has an asyncio task of its own among `tasks`.
+        """
+        for hook in self._after:
+            try:
+                returned = hook(context, task, error)
+            except KeyboardInterrupt:
+                raise
+            except BaseException as raised:  # noqa: BLE001 - a hook's error changes nothing else
+                self._hooks.report_failure(hook, raised, task.queue, task.id)
+                continue
+            if inspect.isawaitable(returned):
+                failure = await _error_within_limit(hook, returned, task, tasks)
+                if failure is not None:
+                    self._hooks.report_failure(hook, failure, task.queue, task.id)
+
+    async def _call(self, hook: BeforeHook, context: TaskContext, queue: str) -> None:
         current = asyncio.current_task()
         cancelled_before = current.cancelling() if current is not None else 0
         try:
-            returned = hook(*arguments)
+            returned = hook(context)
             if inspect.isawaitable(returned):
                 await returned
         except KeyboardInterrupt:
@@ -76,7 +94,36 @@ class RunHooks:
                 and current.cancelling() > cancelled_before
             ):
                 raise
-            self._hooks.report_failure(hook, error, queue, task_id)
+            self._hooks.report_failure(hook, error, queue, context.task_id)
+
+
+async def _error_within_limit(
+    hook: AfterHook, returned: Awaitable[Any], task: Task, tasks: BackgroundTasks
+) -> BaseException | None:
+    """Return what a hook after a run raises, or the error for a hook that takes too long, which is cancelled."""
+    name, limit = name_of(hook), AFTER_LIMIT
+    calling = tasks.spawn(_error_of(returned), name=f"the hook {name}", context=copy_context())
+    try:
+        await asyncio.wait([calling], timeout=limit)
+    finally:
+        calling.cancel()  # it may have ended, or this wait is cancelled
+    if not calling.done():
+        return TimeoutError(f"{name} took longer than {limit:g} s after {task.alias} {task.id}, and was cancelled")
+    if not calling.cancelled():
+        return calling.result()
+    if inspect.iscoroutine(returned):
+        returned.close()  # it was cancelled before its first step, and would warn that it was never awaited
+    return asyncio.CancelledError("its asyncio task was cancelled")
+
+
+async def _error_of(returned: Awaitable[Any]) -> BaseException | None:
+    try:
+        await returned
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - reported by whoever waits; after the limit, by nobody
+        return error
+    return None
 
 
 def _checked(hook: Any, arguments: str) -> Any:

@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Callable, Coroutine, Sequence
+import time
+from collections import deque
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
+from itertools import islice
+from math import inf
+from typing import NamedTuple
 from uuid import UUID
 
 from aiotaskstore.dispatch.run import Run
+from aiotaskstore.errors import TaskStoreError
 from aiotaskstore.events import BackgroundFailed
 from aiotaskstore.hooks import Hooks
+from aiotaskstore.mechanics.background_tasks import BackgroundTasks
 from aiotaskstore.mechanics.timed_event import TimedEvent
 from aiotaskstore.outcome import Cancelled, Failed, Outcome, Retrying, Snoozed, Succeeded
-from aiotaskstore.run_hooks import RunHooks
+from aiotaskstore.run_hooks import AFTER_LIMIT, RunHooks
 from aiotaskstore.storage.listing import Listing, page
 from aiotaskstore.storage.storage import Storage
 from aiotaskstore.task import Task, TaskStatus
 
+MOST_WAITING = 10_000
+"""With more runs whose hooks have not returned, nothing is claimed."""
+TELL_EVERY = 60.0
+"""Seconds between two reports that nothing is claimed for that reason."""
 _READ_AT_ONCE = 200
 """Tasks that are read together."""
+_NAME = "after hooks"
+"""What events call this."""
 
 
 class EndedRun(NamedTuple):
@@ -39,21 +52,29 @@ class AfterHooks:
     gone on since (its next attempt runs already), the hooks get the task as it was recorded.
     """
 
-    def __init__(
-        self,
-        run_hooks: RunHooks,
-        storage: Storage,
-        hooks: Hooks,
-        spawn: Callable[[Coroutine[Any, Any, None]], object],
-    ) -> None:
-        self._run_hooks, self._storage, self._hooks, self._spawn = run_hooks, storage, hooks, spawn
-        self._waiting: list[EndedRun] = []
-        self._reading = False
+    def __init__(self, run_hooks: RunHooks, storage: Storage, hooks: Hooks, tasks: BackgroundTasks) -> None:
+        self._run_hooks, self._storage, self._hooks, self._tasks = run_hooks, storage, hooks, tasks
+        self._waiting: deque[EndedRun] = deque()
+        self._reading = self._closed = False
+        self._told_at = -inf
         self.backlog: int = 0
         """The number of runs whose hooks have not returned."""
         self.idle: TimedEvent = TimedEvent()
         """Set while every hook has returned."""
         self.idle.set()
+
+    def has_room(self) -> bool:
+        """Return whether tasks may be claimed: not too many runs wait for their hooks. If not, say so once a minute."""
+        if self.backlog <= MOST_WAITING:
+            return True
+        if time.monotonic() - self._told_at >= TELL_EVERY:
+            self._told_at = time.monotonic()
+            error = TaskStoreError(
+                f"{self.backlog} runs have ended whose hooks have not returned, so no task is claimed until they are "
+                f"{MOST_WAITING} or fewer. A hook is cancelled after {AFTER_LIMIT:g} s; make the hooks quicker."
+            )
+            self._hooks.emit(BackgroundFailed(_NAME, error, 0))
+        return False
 
     def call(self, run: Run, outcome: Outcome, *, cancelled: bool) -> None:
         """Call the hooks of a run soon."""
@@ -62,40 +83,55 @@ class AfterHooks:
         self._waiting.append(EndedRun(run, outcome, cancelled))
         self.backlog += 1
         self.idle.clear()
+        self._read_soon()
+
+    def close(self) -> None:
+        """Begin to call no more hooks: what calls them is about to be cancelled."""
+        self._closed = True
+
+    def _read_soon(self) -> None:
         if not self._reading:
             self._reading = True
-            self._spawn(self._read())
+            self._tasks.spawn(self._read()).add_done_callback(self._read_ended)
+
+    def _read_ended(self, task: asyncio.Task[None]) -> None:
+        self._reading = False
+        failed = not task.cancelled() and task.exception() is not None
+        if self._waiting and not (self._closed or failed):  # it was cancelled, or they came at its very end
+            self._read_soon()
 
     async def _read(self) -> None:
-        try:
-            while self._waiting:
-                some, self._waiting = self._waiting[:_READ_AT_ONCE], self._waiting[_READ_AT_ONCE:]
-                stored = await self._stored([ended.run.task_id for ended in some])
-                for ended in some:
-                    self._spawn(self._call(ended, stored.get(ended.run.task_id)))
-        finally:
-            self._reading = False
+        while self._waiting:
+            some = list(islice(self._waiting, _READ_AT_ONCE))
+            stored = await self._stored([ended.run.task_id for ended in some])
+            for ended in some:
+                self._waiting.popleft()
+                calling = self._tasks.spawn(self._call(ended, stored.get(ended.run.task_id)))
+                calling.add_done_callback(partial(self._over, ended))
 
     async def _stored(self, ids: Sequence[UUID]) -> dict[UUID, Task]:
         listing = Listing.parse({"id_in": list(set(ids)), "include_deleted": True})
         try:
             tasks = await self._storage.database.read(partial(page, self._storage.tasks, listing))
         except Exception as error:  # noqa: BLE001 - of one row that cannot be read, too: the hooks are called all the same
-            self._hooks.emit(BackgroundFailed("after hooks", error, 0))
+            self._hooks.emit(BackgroundFailed(_NAME, error, 0))
             return {}
         return {task.id: task for task in tasks}
 
     async def _call(self, ended: EndedRun, stored: Task | None) -> None:
-        run = ended.run
-        context, run.context = run.context, None  # which refer to each other
-        try:
-            task = self._left(ended, stored)
-            if context is not None and task is not None:
-                await self._run_hooks.call_after(context, task, run.error)
-        finally:
-            self.backlog -= 1
-            if not self.backlog:
-                self.idle.set()
+        context, task = ended.run.context, self._left(ended, stored)
+        if context is not None and task is not None:
+            await self._run_hooks.call_after(context, task, ended.run.error, self._tasks)
+
+    def _over(self, ended: EndedRun, calling: asyncio.Task[None]) -> None:
+        ended.run.context = None  # which refer to each other
+        self.backlog -= 1
+        if not self.backlog:
+            self.idle.set()
+        if calling.cancelled() and not self._closed:
+            claim = ended.run.claim
+            error = asyncio.CancelledError("the asyncio task that calls them was cancelled")
+            self._hooks.emit(BackgroundFailed(_NAME, error, 0, claim.queue, claim.id))
 
     def _left(self, ended: EndedRun, stored: Task | None) -> Task | None:
         """Return the task as this run has left it."""
@@ -110,7 +146,7 @@ class AfterHooks:
             return _recorded(ended)
         except ValueError as error:  # its payload is no JSON, whoever has written it; then nothing can be shown
             claim = ended.run.claim
-            self._hooks.emit(BackgroundFailed("after hooks", error, 0, claim.queue, claim.id))
+            self._hooks.emit(BackgroundFailed(_NAME, error, 0, claim.queue, claim.id))
             return None
 
 

@@ -108,6 +108,7 @@ class Assembly:
         """Set `closing`, and end every wait of a loop, so that each loop ends."""
         self.loops.closing.set()
         self.recorder.close()
+        self.after_hooks.close()
         self.promoter.look()
         self.canceller.look()
         self.restrictions.wake()
@@ -155,7 +156,7 @@ class Assembly:
     def _make_runs(self) -> None:
         settings, given = self._settings, self._dependencies
         self.lease: Lease = Lease(settings.lease, settings.heartbeat)
-        self.after_hooks: AfterHooks = AfterHooks(given.run_hooks, self._storage, self._hooks, self._life.tasks.spawn)
+        self.after_hooks: AfterHooks = AfterHooks(given.run_hooks, self._storage, self._hooks, self._life.tasks)
         self.recorder: Recorder = Recorder(
             self._storage,
             OutcomeEvents(self._hooks, self._returned_to_queue, self.after_hooks.call),
@@ -232,7 +233,7 @@ class Assembly:
             self.in_flight,
             self.wakeup,
             backoff=self.backoffs.create("claimer"),
-            may_claim=lambda: self.lease.fresh and self.recorder.backlog + self.after_hooks.backlog <= MOST_UNWRITTEN,
+            may_claim=self._may_claim,
             stopping=self._stopping,
         )
 
@@ -240,6 +241,9 @@ class Assembly:
 
     def _stopping(self) -> bool:
         return self._life.stopping
+
+    def _may_claim(self) -> bool:
+        return self.lease.fresh and self.recorder.backlog <= MOST_UNWRITTEN and self.after_hooks.has_room()
 
     def _returned_to_queue(self, queue: str, delay: float | None) -> None:
         """Wake the loop that acts next on a task that was returned to the queue and may run after `delay` seconds."""

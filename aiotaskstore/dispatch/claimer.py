@@ -19,7 +19,7 @@ from aiotaskstore.task import Claim
 class Claimer:
     """Knows which queues may have work, and claims as many tasks as there are free slots.
 
-    `may_claim` returns true while the lease is fresh and the recorder's backlog is not too long.
+    `may_claim` returns true while the lease is fresh and not too many outcomes or hooks wait.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class Claimer:
         wakeup = self._wakeup
         wakeup.poll_if_due()
         if not self._may_claim():
-            await wakeup.change()  # until a heartbeat gets a reply, or the recorder's backlog is shorter
+            await wakeup.change()  # until a heartbeat gets a reply, or fewer outcomes or hooks wait
         elif await self.claim_once():
             wakeup.worked()
             await wakeup.remove_idle_mark()

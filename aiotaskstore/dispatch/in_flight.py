@@ -115,6 +115,7 @@ class InFlight:
             earlier.stop(StopReason.LOST)
         self.runs[claim.id, claim.fence] = run
         run.task = self._spawn(run.carry_out())
+        run.task.add_done_callback(run.check_begun)
 
     def _missing(self, claim: Claim) -> None:
         """Fail a task that no handler here can run (`on_missing="fail"`)."""

@@ -87,7 +87,7 @@ class DispatcherInstance:
         if self.run_once is None:
             await self._begin_loops()
         else:
-            self.life.tasks.spawn(self._make_one_pass(self.run_once), name="aiotaskstore run_once")
+            assembly.loops.keep(self._make_one_pass(self.run_once), "run_once")
 
     async def _begin_loops(self) -> None:
         settings, assembly, loops = self._settings, self.assembly, self.assembly.loops

@@ -13,6 +13,8 @@ from aiotaskstore.mechanics.timed_event import TimedEvent
 _CUT_SHORT = 1.0
 """Seconds that a start has to clean up if a stop is requested before the start is done."""
 
+_CANCELLED = "its task was cancelled"
+
 
 class InstanceLifecycle:
     """One start and its stop. Both run in one background task; callers only request them and wait.
@@ -57,7 +59,7 @@ class InstanceLifecycle:
 
     async def start(self) -> None:
         """Start, and wait until the start is done. Raises the error of a failed start; if cancelled, stops first."""
-        self.tasks.spawn(self._live(), name=f"aiotaskstore {self._name}")
+        self.tasks.spawn(self._live(), name=f"aiotaskstore {self._name}").add_done_callback(self._lived)
         try:
             await self.start_done.wait()
         except asyncio.CancelledError:
@@ -102,13 +104,18 @@ class InstanceLifecycle:
         return True
 
     async def _live(self) -> None:
+        await self._carry_out(self._work)
+        self.stopping = True
+        await self._carry_out(self._end)
+
+    def _lived(self, task: asyncio.Task[None]) -> None:
+        """End what is left, also if the task was cancelled before its first step, so that it has no `finally`."""
+        self.stopping = True
         try:
-            await self._carry_out(self._work)
-            self.stopping = True
-            await self._carry_out(self._end)
-        finally:
-            self.stopping = True
+            if task.cancelled():
+                self.tasks.fail("lifecycle", asyncio.CancelledError(_CANCELLED))
             self._cut()
+        finally:
             self.start_done.set()
             self.over.set()
 
@@ -124,7 +131,7 @@ class InstanceLifecycle:
             task = asyncio.current_task()
             assert task is not None  # noqa: S101 - we are in one
             task.uncancel()  # otherwise every later timeout would look like one more cancellation
-            self.tasks.fail("lifecycle", asyncio.CancelledError("its task was cancelled"))
+            self.tasks.fail("lifecycle", asyncio.CancelledError(_CANCELLED))
             self.stop(0)
             if stage == self._end:
                 await stage()
@@ -144,6 +151,8 @@ class InstanceLifecycle:
             starting.cancel()
             await asyncio.wait([starting], timeout=_CUT_SHORT)
         self.changed.clear()
+        if starting.cancelled() and not self.stopping:
+            self.tasks.fail("start", asyncio.CancelledError(_CANCELLED))
         return starting.done() and not starting.cancelled() and self._error is None
 
     async def _begin_or_keep_error(self) -> None:

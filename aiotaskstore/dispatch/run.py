@@ -163,6 +163,12 @@ class Run:
             # The slot was freed when the run was abandoned, and no outcome is written yet.
             self._dependencies.recorder.ended(self, outcome)
 
+    def check_begun(self, task: asyncio.Task[None]) -> None:
+        """End the run if its asyncio task was cancelled before the first step: then `carry_out` has never begun."""
+        if task.cancelled() and not self.started:
+            self.task = None
+            self._ended(self, self._raised(asyncio.CancelledError()))
+
     async def _attempt(self) -> Outcome:
         self.started = time.perf_counter()
         if self.reason is not None:  # asked to stop before the first step

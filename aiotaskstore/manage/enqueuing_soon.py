@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 from uuid import UUID
 
 from aiotaskstore.definition import Draft
-from aiotaskstore.errors import ConfigurationError
+from aiotaskstore.errors import ConfigurationError, TaskStoreError
 from aiotaskstore.events import BackgroundFailed
 from aiotaskstore.hooks import Hooks
 from aiotaskstore.manage.calls import CLOSED, Calls
@@ -44,6 +45,7 @@ class EnqueuingSoon:
         task = self._spawn(self._store(draft, task_id, self._preparing.prepare_now(draft, task_id)))
         self._storing.add(task)
         task.add_done_callback(self._storing.discard)
+        task.add_done_callback(partial(self._check_uncancelled, draft, task_id))
         return task_id
 
     @property
@@ -71,7 +73,17 @@ class EnqueuingSoon:
                 prepared = await self._preparing.prepare(draft, task_id=task_id)
             await self._enqueuing.enqueue(await self._preparing.identify(draft, prepared))
         except Exception as error:  # noqa: BLE001 - reported to the application, which is not waiting here
-            self._hooks.emit(BackgroundFailed(f"enqueue_soon of {draft.alias}", error, 0, _queue(draft), task_id))
+            self._report(draft, task_id, error)
+
+    def _check_uncancelled(self, draft: Draft[Any], task_id: UUID, task: asyncio.Task[None]) -> None:
+        if task.cancelled():
+            lost = TaskStoreError(
+                f"The asyncio task that stores {draft.alias} {task_id} was cancelled: it may be stored or not."
+            )
+            self._report(draft, task_id, lost)
+
+    def _report(self, draft: Draft[Any], task_id: UUID, error: Exception) -> None:
+        self._hooks.emit(BackgroundFailed(f"enqueue_soon of {draft.alias}", error, 0, _queue(draft), task_id))
 
 
 def _queue(draft: Draft[Any]) -> str:

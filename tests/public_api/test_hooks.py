@@ -11,6 +11,7 @@ from uuid import UUID
 import pytest
 
 from aiotaskstore import (
+    BackgroundFailed,
     Cancel,
     ClaimLost,
     ConfigurationError,
@@ -19,14 +20,17 @@ from aiotaskstore import (
     Retry,
     Snooze,
     Task,
+    TaskClaimed,
     TaskContext,
     TaskStarted,
     TaskStatus,
     TaskStore,
     current_context,
+    run_hooks,
 )
+from aiotaskstore.dispatch import after_hooks
 from aiotaskstore.dispatch.after_hooks import AfterHooks
-from tests.helpers import LIMIT, expect, my_connection
+from tests.helpers import LIMIT, ended, eventually, expect, my_connection
 
 
 @pytest.mark.acceptance("A64")
@@ -420,3 +424,90 @@ async def test_a_success_that_the_handlers_transaction_committed_has_its_hooks_t
     await work.enqueue()
     await store.dispatcher().run_once()
     assert seen == [(TaskStatus.SUCCEEDED, "committed", None)]
+
+
+@pytest.mark.parametrize("stubborn", [False, True], ids=["hangs", "ignores its cancellation"])
+async def test_a_hook_after_a_run_that_hangs_is_cancelled_and_named_and_keeps_no_task_from_being_claimed(
+    store: TaskStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, *, stubborn: bool
+):
+    monkeypatch.setattr(run_hooks, "AFTER_LIMIT", 0.05)
+    monkeypatch.setattr(after_hooks, "MOST_WAITING", 1)
+    let_go = asyncio.Event()
+    cancelled, called_too = 0, 0
+
+    @store.after
+    async def hangs(context: TaskContext, task: Task, error: BaseException | None) -> None:
+        nonlocal cancelled
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled += 1
+            if not stubborn:
+                raise
+            await let_go.wait()
+
+    @store.after
+    def follows(context: TaskContext, task: Task, error: BaseException | None) -> None:
+        nonlocal called_too
+        called_too += 1
+
+    @store.task(queue="q")
+    async def work() -> None: ...
+
+    async with store.dispatcher(concurrency=1, poll_interval=0.05):
+        async with expect(store, *[ListenerFailed] * 5) as told:
+            ids = await store.enqueue_many([work.draft() for _ in range(5)])
+        assert {task.status for task in await ended(store, ids)} == {TaskStatus.SUCCEEDED}
+        await eventually(lambda: called_too == 5)
+        let_go.set()
+    assert cancelled == 5
+    failures = cast("list[ListenerFailed]", told)
+    assert {(event.queue, event.task_id) for event in failures} == {("q", id_) for id_ in ids}
+    for event in failures:
+        assert isinstance(event.error, TimeoutError)
+        assert "hangs took longer than 0.05 s" in str(event.error)
+        assert f"work {event.task_id}" in str(event.error)
+    assert "hangs raised" in caplog.text
+
+
+async def test_hooks_that_keep_tasks_from_being_claimed_are_told_once_a_period(
+    store: TaskStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setattr(after_hooks, "MOST_WAITING", 2)
+    let_go = asyncio.Event()
+    claimed, told, often = 0, 0, asyncio.Event()
+
+    @store.after
+    async def slow(context: TaskContext, task: Task, error: BaseException | None) -> None:
+        await let_go.wait()
+
+    @store.on(TaskClaimed)
+    def count(_event: TaskClaimed) -> None:
+        nonlocal claimed
+        claimed += 1
+
+    @store.on(BackgroundFailed)
+    def hear(event: BackgroundFailed) -> None:
+        nonlocal told
+        assert event.loop == "after hooks", event.error
+        told += 1
+        if told == 3:
+            often.set()
+
+    @store.task
+    async def work() -> None: ...
+
+    async with store.dispatcher(concurrency=1, poll_interval=0.05):
+        async with expect(store, BackgroundFailed) as facts:
+            ids = await store.enqueue_many([work.draft() for _ in range(20)])
+        before = claimed
+        assert 3 <= before < 20
+        assert "hooks have not returned, so no task is claimed" in str(cast("list[BackgroundFailed]", facts)[0].error)
+        assert told == 1
+        monkeypatch.setattr(after_hooks, "TELL_EVERY", 0)
+        async with asyncio.timeout(LIMIT):
+            await often.wait()
+        assert claimed == before
+        let_go.set()
+        assert {task.status for task in await ended(store, ids)} == {TaskStatus.SUCCEEDED}
+    assert "no task is claimed" in caplog.text
