@@ -487,7 +487,7 @@ async def test_hooks_that_keep_tasks_from_being_claimed_are_told_once_a_period(
         claimed += 1
 
     @store.on(BackgroundFailed)
-    def hear(event: BackgroundFailed) -> None:
+    def count_reports(event: BackgroundFailed) -> None:
         nonlocal told
         assert event.loop == "after hooks", event.error
         told += 1
