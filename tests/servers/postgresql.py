@@ -127,6 +127,7 @@ class PostgreSQL(Server):
             "port": self.port,
             "unix_socket_directories": "",
             "max_connections": 300,
+            "fsync": "off",  # what a commit writes outlives the server, but need not outlive the machine
         }
         options = [f"--{name}={value}" for name, value in settings.items()]
         return [self._folder / "postgres", "-D", self.data, *options]
