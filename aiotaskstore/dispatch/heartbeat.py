@@ -104,7 +104,7 @@ class HeartbeatSender:
             known = yield from storage.dispatchers.heartbeat(me)
             return known, (yield from storage.tasks.running_of(me, MOST_LISTED))
 
-        known, running = await storage.database.write(send)
+        known, running = await storage.database.write_heartbeat(send)
         return HeartbeatReply(known, frozenset(running), sent_at)
 
     def _replied(self, reply: HeartbeatReply) -> None:

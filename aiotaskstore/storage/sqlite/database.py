@@ -123,6 +123,9 @@ class SqliteDatabase(Database):
         """Queue the operation for the writer, which runs all waiting operations in its next transaction."""
         return await self.writer.queue.run(operation)
 
+    async def write_heartbeat(self, operation: Operation[T]) -> T:
+        return await self.writer.queue.run(operation, heartbeat=True)
+
     async def _run_joined(self, connection: Any, operation: Operation[T], limit: float) -> T:
         """Run one operation at a time: savepoints nest, so rolling one back would undo the others too."""
         if not isinstance(connection, aiosqlite.Connection):

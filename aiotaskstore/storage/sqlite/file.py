@@ -10,10 +10,10 @@ from pathlib import Path
 from aiotaskstore.errors import DatabaseUnavailableError
 from aiotaskstore.storage.faults import nothing_done
 from aiotaskstore.storage.sqlite.error_translation import translated
-from aiotaskstore.storage.sqlite.lock_wait import retry_while_locked
+from aiotaskstore.storage.sqlite.lock_wait import LockWait, lock_wait_of, retry_while_locked
 
 BUSY_SLICE = 0.25
-"""Seconds that SQLite itself waits for the write lock before we check our own deadline."""
+"""Seconds that SQLite itself waits for a lock, but not for the write lock, for which we wait ourselves."""
 
 
 class DatabaseFile:
@@ -24,6 +24,8 @@ class DatabaseFile:
         self._deadline = deadline
         self.in_memory: bool = path == ":memory:"
         self._identity: tuple[int, int] | None = None
+        self.lock_wait: LockWait = LockWait()
+        """How to wait for its write lock."""
 
     def connect(self, *, write: bool) -> sqlite3.Connection:
         """Open a connection; called in the thread that will use it."""
@@ -40,7 +42,7 @@ class DatabaseFile:
                 self.path,
                 isolation_level=None,
                 check_same_thread=not self.in_memory,
-                timeout=0,
+                timeout=0 if write else BUSY_SLICE,
                 cached_statements=32,
             )
             try:
@@ -52,7 +54,9 @@ class DatabaseFile:
 
     def remember(self) -> None:
         """Record which file the path names now."""
-        self._identity = None if self.in_memory else _identity(self.path)
+        if not self.in_memory:
+            self._identity = _identity(self.path)
+            self.lock_wait = lock_wait_of(self._identity)
 
     def check(self) -> None:
         """Raise if the path no longer names the open file, since nobody would find what we write to it."""
@@ -75,7 +79,6 @@ def _identity(path: str) -> tuple[int, int]:
 
 
 def _prepare(raw: sqlite3.Connection, *, write: bool) -> None:
-    raw.execute(f"PRAGMA busy_timeout = {int(BUSY_SLICE * 1000)}")
     raw.execute("PRAGMA foreign_keys = ON")
     raw.execute("PRAGMA temp_store = MEMORY")
     raw.execute("PRAGMA cache_size = -16000")

@@ -15,9 +15,13 @@ import aiosqlite
 from aiotaskstore.storage.faults import Conflict, connection_closed, explain_callers_conflict, nothing_done
 from aiotaskstore.storage.sqlite.error_translation import translated
 from aiotaskstore.storage.sqlite.file import BUSY_SLICE, DatabaseFile
+from aiotaskstore.storage.sqlite.lock_wait import PAUSE
 
 CLOSING = 5.0
 """Seconds that cleaning up waits for a call that is still under way."""
+_LONG, _MOMENT = 0.05, 0.003
+"""After so many seconds of transactions, the lock is left free for a moment: other processes that wait for it are told
+nothing, and try again once in a while, their heartbeats most often."""
 _UNDONE = (
     "SQLite has undone this whole transaction after an error (no room, no memory or a failing disk), so nothing of it "
     "is stored. Leave it, and start again once the cause is gone."
@@ -31,6 +35,8 @@ class LentTransactions:
         self._file, self._deadline = file, deadline
         self.memory: aiosqlite.Connection | None = None
         """The connection to a database in memory, while it is open."""
+        self._held = self._ended = 0.0
+        """How long transactions have held the lock since it was left free for a moment, and when the last one ended."""
         self.undone: WeakSet[aiosqlite.Connection] = WeakSet()
         """Connections of callers whose transaction SQLite has rolled back by itself."""
 
@@ -38,14 +44,26 @@ class LentTransactions:
     async def transaction(self) -> AsyncIterator[aiosqlite.Connection]:
         """Yield a connection with an open transaction; commit it unless the block raises."""
         async with self._connection() as connection:
+            await self._leave_a_moment()
             await self._begin(connection)
+            begun = time.monotonic()
             try:
+                # For the write lock we wait ourselves; SQLite does for that of a file which the application attaches.
+                await connection.execute(f"PRAGMA busy_timeout = {int(BUSY_SLICE * 1000)}")
                 yield connection
                 self.refuse_undone(connection)
                 await self._commit(connection)
             except BaseException:
                 await within(CLOSING, self._undo(connection))
                 raise
+            finally:
+                self._ended = time.monotonic()
+                self._held += self._ended - begun
+
+    async def _leave_a_moment(self) -> None:
+        if self.memory is None and self._held > _LONG:
+            self._held = 0.0
+            await asyncio.sleep(max(0.0, self._ended + _MOMENT - time.monotonic()))
 
     async def _undo(self, connection: aiosqlite.Connection) -> None:
         """Interrupt the statement that still runs on a lent connection, and roll back.
@@ -77,7 +95,7 @@ class LentTransactions:
             return
         self._file.check()
         with translated(self._file.path):
-            connection = await aiosqlite.connect(self._file.path, isolation_level=None, timeout=BUSY_SLICE)
+            connection = await aiosqlite.connect(self._file.path, isolation_level=None, timeout=0)
         try:
             with translated(self._file.path):
                 await connection.execute("PRAGMA foreign_keys = ON")
@@ -87,15 +105,19 @@ class LentTransactions:
 
     async def _begin(self, connection: aiosqlite.Connection) -> None:
         until = time.monotonic() + self._deadline
+        conflict = Conflict("The SQLite file is locked: this process's heartbeats wait for it too")
         while True:
-            try:
-                with translated(self._file.path):
-                    await connection.execute("BEGIN IMMEDIATE")
-            except Conflict as conflict:
-                if time.monotonic() > until:
-                    raise nothing_done(str(conflict)) from conflict
-            else:
-                return
+            if not self._file.lock_wait.heartbeat_waits:
+                try:
+                    with translated(self._file.path):
+                        await connection.execute("BEGIN IMMEDIATE")
+                except Conflict as error:
+                    conflict = error
+                else:
+                    return
+            if time.monotonic() > until:
+                raise nothing_done(str(conflict)) from conflict
+            await asyncio.sleep(PAUSE)
 
 
 async def within(limit: float, work: Coroutine[Any, Any, None]) -> None:

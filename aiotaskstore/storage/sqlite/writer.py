@@ -22,23 +22,25 @@ class Writer:
         self._file, self._binder, self._deadline = file, binder, deadline
         self.thread: ConnectionThread = ConnectionThread("writer", partial(file.connect, write=True))
         self.queue: WriterQueue = WriterQueue(self._commit, deadline)
-        self._group = Group(self.begin, self._run, self._end)
 
-    def begin(self) -> None:
-        """Take the file's write lock, waiting for other processes; called in the thread."""
+    def begin(self, *, heartbeat: bool = False) -> None:
+        """Take the file's write lock, waiting for other connections; called in the thread."""
         self._file.check()
         if self.thread.raw.in_transaction:  # a failed transaction that could not be rolled back
             roll_back(self.thread.raw)
             if self.thread.raw.in_transaction and not self._file.in_memory:
                 self.thread.reopen()
-        retry_while_locked(partial(self.thread.raw.execute, "BEGIN IMMEDIATE"), self._deadline, self._file.path)
+        wait = self._file.lock_wait
+        take = wait.take_for_heartbeat if heartbeat else wait.take
+        take(partial(self.thread.raw.execute, "BEGIN IMMEDIATE"), self._deadline, self._file.path)
 
     def run_step(self, step: Step) -> Rows:
         """Run one step; called in the thread."""
         return run_step(self.thread.raw, self._binder, step, self._file.path)
 
-    def _commit(self, operations: list[Operation[Any]]) -> list[CommitResult]:
-        return self._group.commit(self.thread.raw, operations)
+    def _commit(self, operations: list[Operation[Any]], *, heartbeat: bool) -> list[CommitResult]:
+        group = Group(partial(self.begin, heartbeat=heartbeat), self._run, self._end)
+        return group.commit(self.thread.raw, operations)
 
     def _run(self, operation: Operation[Any]) -> Any:
         return run_blocking(self.thread.raw, self._binder, operation, self._file.path, self.queue.stepped)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from contextvars import Context
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from aiotaskstore.errors import DatabaseUnavailableError
 from aiotaskstore.storage.faults import nothing_done, timed_out
@@ -25,18 +25,31 @@ _SLACK = 2.0
 class _Waiting(NamedTuple):
     operation: Operation[Any] | None
     """`None` for a caller that needs exclusive use of the writer."""
+    heartbeat: bool
     future: asyncio.Future[Any]
     since: float
 
 
-class WriterQueue:
-    """Runs waiting operations in groups, and lends the writer for exclusive use. Every wait is bounded."""
+class Commit(Protocol):
+    """Commits a group of operations; called in the writer's thread."""
 
-    def __init__(self, commit: Callable[[list[Operation[Any]]], list[CommitResult]], deadline: float) -> None:
+    def __call__(self, operations: list[Operation[Any]], *, heartbeat: bool) -> list[CommitResult]:
+        """Return the result of each operation. `heartbeat` tells that a heartbeat is among them."""
+
+
+class WriterQueue:
+    """Runs waiting operations in groups, and lends the writer for exclusive use. Every wait is bounded.
+
+    Who comes first is served first, with two exceptions. After each exclusive use, all operations that wait are run:
+    they take milliseconds, and else would wait for every transaction that a run or the application wants to open. And
+    a heartbeat is next, whoever waits.
+    """
+
+    def __init__(self, commit: Commit, deadline: float) -> None:
         self._commit, self._deadline = commit, deadline
         self._waiting: list[_Waiting] = []
         self._in_flight: list[asyncio.Future[Any]] = []
-        self._busy = self._closed = False
+        self._busy = self._closed = self._lent_last = False
         self._timer: asyncio.TimerHandle | None = None
         self._stepped = 0.0
         self._thread: ConnectionThread
@@ -45,9 +58,9 @@ class WriterQueue:
         """Run operations in this thread from now on."""
         self._thread = thread
 
-    async def run(self, operation: Operation[T]) -> T:
+    async def run(self, operation: Operation[T], *, heartbeat: bool = False) -> T:
         """Run the operation in the next group; return once that is committed."""
-        result: T = await self._enter(operation)
+        result: T = await self._enter(operation, heartbeat=heartbeat)
         return result
 
     def stepped(self) -> None:
@@ -80,12 +93,13 @@ class WriterQueue:
         finally:
             self._leave()
 
-    def _enter(self, operation: Operation[Any] | None) -> asyncio.Future[Any]:
+    def _enter(self, operation: Operation[Any] | None, *, heartbeat: bool = False) -> asyncio.Future[Any]:
         if self._closed and operation is not None:
             raise nothing_done(CLOSED)
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
-        self._waiting.append(_Waiting(operation, future, time.monotonic()))
+        one = _Waiting(operation, heartbeat, future, time.monotonic())
+        self._waiting.insert(0 if heartbeat else len(self._waiting), one)
         if self._timer is None:
             self._timer = loop.call_later(_CHECK_EVERY, self._check, context=Context())
         self._advance()
@@ -96,17 +110,21 @@ class WriterQueue:
         if self._busy or not self._waiting:
             return
         self._busy = True
-        if self._waiting[0].operation is None:
+        operations = [one for one in self._waiting if one.operation is not None]
+        if self._waiting[0].operation is None and not (self._lent_last and operations):
+            self._lent_last = True
             self._waiting.pop(0).future.set_result(None)
             return
-        group: list[Operation[Any]] = []
-        self._in_flight = []
-        while self._waiting and (operation := self._waiting[0].operation) is not None:
-            group.append(operation)
-            self._in_flight.append(self._waiting.pop(0).future)
+        self._lent_last = False
+        self._waiting = [one for one in self._waiting if one.operation is None]
+        self._run_group(operations)
+
+    def _run_group(self, group: list[_Waiting]) -> None:
+        self._in_flight = [one.future for one in group]
+        operations = [one.operation for one in group if one.operation is not None]
         self.stepped()
         try:
-            done = self._thread.run(partial(self._commit, group))
+            done = self._thread.run(partial(self._commit, operations, heartbeat=any(one.heartbeat for one in group)))
         except DatabaseUnavailableError as error:
             self._report([(None, error)] * len(group))
         else:
