@@ -5,6 +5,7 @@ from __future__ import annotations
 import calendar
 import math
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
@@ -12,6 +13,7 @@ from zoneinfo import ZoneInfo
 
 from dateutil import rrule
 
+from aiotaskstore.recurrence.counted_years import CountedYears
 from aiotaskstore.recurrence.date_filter import GREGORIAN_CYCLE, DateFilter
 from aiotaskstore.recurrence.frequency import Frequency
 from aiotaskstore.recurrence.local_time import local_time, resolved
@@ -62,6 +64,23 @@ class CalendarPattern:
                 latest = at
                 yield at
 
+    def numbered(self, number: int) -> datetime | None:
+        """Return the occurrence with this number, from 1 on; `None` if there are fewer."""
+        by_days = self.frequency in _DAYS
+        years = CountedYears(
+            start=local_time(self.starts_at, self.place),
+            origin=self._origin().date(),
+            place=self.place,
+            dates=self.dates,
+            by_days=by_days,
+            length=(_DAYS if by_days else _MONTHS)[self.frequency],
+            interval=self.interval,
+        )
+        day = years.date_numbered(number)
+        if day is None:
+            return None
+        return self.starts_at if day == years.start.date() else years.instant(day)
+
     def is_possible(self) -> bool:
         """Return whether any date is ever allowed."""
         cycle = _CYCLES[self.frequency]
@@ -77,7 +96,7 @@ class CalendarPattern:
         """Yield local times from this period on."""
         if first is None:
             return
-        yield from rrule.rrule(
+        stepping = rrule.rrule(
             _KINDS[self.frequency],
             dtstart=first,
             interval=self.interval,
@@ -85,6 +104,8 @@ class CalendarPattern:
             bymonthday=self.dates.days or None,
             bymonth=self.dates.months or None,
         )
+        with suppress(ValueError):  # in the week that reaches beyond the year 9999
+            yield from stepping
 
     def _number(self, local: datetime) -> int:
         """Return how many periods that count have begun before this local time, since the one of `starts_at`."""

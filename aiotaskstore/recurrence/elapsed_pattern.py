@@ -34,6 +34,23 @@ class ElapsedPattern:
         except OverflowError:  # past the year 9999
             return
 
+    def numbered(self, number: int) -> datetime | None:
+        """Return the occurrence with this number, from 1 on; `None` if there are fewer.
+
+        Dates are counted instead of occurrences, where one has more than one.
+        """
+        if self.dates == DateFilter():
+            return self.starts_at + (number - 1) * self.step
+        left, step = number, 0
+        while (found := self._allowed(step)) is not None:
+            day = local_time(self.starts_at + found * self.step, self.place).date()
+            midnight = resolved(datetime.combine(day + timedelta(days=1), time()), self.place)
+            step = max(found + 1, -((self.starts_at - midnight) // self.step))
+            if step - found >= left:
+                return self.starts_at + (found + left - 1) * self.step
+            left -= step - found
+        return None
+
     def is_possible(self) -> bool:
         """Return whether any date is ever allowed."""
         return next(self.occurrences(self.starts_at - MOMENT), None) is not None

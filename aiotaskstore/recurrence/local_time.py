@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -12,6 +12,8 @@ from aiotaskstore.errors import InvalidRecurrenceError
 _PROBED = timedelta(hours=6)
 """Two changes of an offset that are less than this apart may be taken for one."""
 _SECOND = timedelta(seconds=1)
+_KNOWN_FROM, _KNOWN_UNTIL = 1800, 2040
+_NOON = time(12)
 
 
 def zone_name(value: object) -> str:
@@ -56,6 +58,23 @@ def resolved(local: datetime, place: ZoneInfo) -> datetime:
     # so that the change lies between the two.
     after = local.replace(tzinfo=place, fold=1).astimezone(UTC)
     return first_change(after, before, place) or before
+
+
+@lru_cache(maxsize=1024)
+def skipped_dates(place: ZoneInfo) -> frozenset[date]:
+    """Return the dates that never were there, such as December 30, 2011 in Samoa, which changed sides of the date line.
+
+    Nobody knows any after `_KNOWN_UNTIL`: what a zone says of later years is how it changes between summer and winter.
+    """
+    skipped: set[date] = set()
+    for year in range(_KNOWN_FROM, _KNOWN_UNTIL):
+        first, end = datetime(year, 1, 1, tzinfo=UTC), datetime(year + 1, 1, 1, tzinfo=UTC)
+        if offset(end, place) - offset(first, place) > _PROBED:
+            days = (first.date() + timedelta(days=one) for one in range(-1, 368))
+            skipped.update(
+                day for day in days if local_time(resolved(datetime.combine(day, _NOON), place), place).date() != day
+            )
+    return frozenset(skipped)
 
 
 def first_change(start: datetime, end: datetime, place: ZoneInfo) -> datetime | None:

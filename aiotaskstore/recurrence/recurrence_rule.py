@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import lru_cache
-from itertools import islice
 from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
 
@@ -77,15 +76,22 @@ class RecurrenceRule:
     def next_after(self, instant: datetime, /) -> datetime | None:
         """Return the first occurrence after this instant, or `None` if the rule has ended."""
         occurrence = self._uncounted(checked_instant(instant, "instant"))
-        if occurrence is None or self.count is None:
+        if occurrence is None or self.count is None or self.frequency is Frequency.NONE:
             return occurrence
+        if self.frequency in _STEPS:  # then it is known of most without counting
+            number = (occurrence - _start(self.starts_at)) // (self.interval * _STEPS[self.frequency]) + 1
+            if number <= self.count:
+                return occurrence
         last = self._last_counted(self.count)
         return occurrence if last is None or occurrence <= last else None
 
     @lru_cache(maxsize=4096)  # noqa: B019 - of a value, which equal rules share
     def _last_counted(self, count: int) -> datetime | None:
         """Return the last occurrence that `count` allows, or `None` if the rule ends before."""
-        return next(islice(self._occurrences(_start(self.starts_at) - MOMENT), count - 1, None), None)
+        try:
+            return _pattern(self).numbered(count)
+        except OverflowError:  # past the year 9999
+            return None
 
     def _uncounted(self, instant: datetime) -> datetime | None:
         """Return the first occurrence after this instant, whatever `count` says."""

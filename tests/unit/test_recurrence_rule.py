@@ -228,6 +228,73 @@ def test_the_ten_thousandth_occurrence_is_right_and_costs_no_more_than_the_tenth
     assert late <= early * 1.5 + 20
 
 
+COUNTED: dict[str, dict[str, Any]] = {
+    "daily": {},
+    "weekly": {"interval": 2, "days_of_week": WORKING_DAYS},
+    "monthly": {"days_of_month": [31]},
+    "yearly": {"days_of_month": [29], "months_of_year": ["february"], "days_of_week": ["monday"]},
+    "hourly": {"interval": 5},
+}
+
+
+@pytest.mark.parametrize("frequency", COUNTED)
+def test_the_end_that_count_sets_is_found_without_going_through_what_it_allows(frequency: str):
+    taken: list[int] = []
+    for count in (10, 10_000, 100_000):
+        rule = RecurrenceRule(Frequency(frequency), starts_at=at(2000, 1, 1), count=count, **COUNTED[frequency])
+        taken.append(calls_of(rule, at(2500, 1, 1)))
+    # The dates of 14 kinds of years, and the years until 9999: at most 28,000, where going through them takes millions.
+    assert max(taken) < 60_000
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    frequency=st.sampled_from(sorted({*PLAIN, "hourly"})),
+    interval=st.sampled_from([1, 2, 3, 7, 30, 400]),
+    days_of_week=st.sets(st.sampled_from(list(DayOfWeek)), max_size=3),
+    days_of_month=st.sets(st.integers(1, 31), max_size=4),
+    months_of_year=st.sets(st.sampled_from(list(MonthOfYear)), max_size=3),
+    start=st.datetimes(datetime(1990, 1, 1), datetime(2025, 1, 1)),
+    zone=st.sampled_from(["UTC", "Europe/Berlin", "Pacific/Apia"]),
+    count=st.integers(1, 300),
+)
+def test_count_ends_a_rule_after_as_many_occurrences(  # noqa: PLR0917 - hypothesis names them
+    frequency: str,
+    interval: int,
+    days_of_week: Any,
+    days_of_month: Any,
+    months_of_year: Any,
+    start: datetime,
+    zone: str,
+    count: int,
+):
+    said: dict[str, Any] = {
+        "days_of_week": list(days_of_week), "days_of_month": sorted(days_of_month),
+        "months_of_year": list(months_of_year), "starts_at": start.replace(tzinfo=UTC), "timezone": zone,
+    }  # fmt: skip
+    try:
+        endless = RecurrenceRule(Frequency(frequency), interval, **said)
+    except InvalidRecurrenceError:
+        return
+    wanted = first(endless, count)
+    last = RecurrenceRule(Frequency(frequency), interval, **said, count=count)
+    assert last.next_after(wanted[-1] - MOMENT) == wanted[-1]
+    assert last.next_after(wanted[-1]) is None
+
+
+def test_what_occurs_once_at_one_instant_counts_once():
+    """Samoa had no December 30 in 2011: its midnight is that of the 31st."""
+    starts_at = datetime(2011, 12, 28, tzinfo=ZoneInfo("Pacific/Apia"))
+    rule = RecurrenceRule(Frequency.DAILY, starts_at=starts_at, timezone="Pacific/Apia", count=4)
+    assert [one.astimezone(starts_at.tzinfo).day for one in first(rule, 9)] == [28, 29, 31, 1]
+    later = RecurrenceRule(Frequency.DAILY, starts_at=starts_at.replace(hour=9), timezone="Pacific/Apia", count=4)
+    assert [one.astimezone(starts_at.tzinfo).day for one in first(later, 9)] == [28, 29, 31, 31]
+
+
+def test_what_occurs_once_may_have_a_count():
+    assert first(RecurrenceRule(starts_at=at(2030, 1, 1), count=3), 9) == [at(2030, 1, 1)]
+
+
 def test_ten_thousand_periods_later_the_rule_is_still_in_step():
     rule = RecurrenceRule(Frequency.DAILY, interval=3, starts_at=at(1950, 1, 1, 9))
     assert rule.next_after(at(1950, 1, 1, 9) + 30_000 * DAY) == at(1950, 1, 1, 9) + 30_003 * DAY
@@ -282,6 +349,8 @@ def test_near_the_end_of_time_a_rule_ends():
     assert first(rule, 9) == [at(2000, 1, 1), at(6000, 1, 1)]
     counted = RecurrenceRule(Frequency.DAILY, starts_at=at(9999, 12, 30, 1), timezone="America/New_York", count=5)
     assert first(counted, 9) == [at(9999, 12, 30, 1), at(9999, 12, 31, 1)]
+    mondays = RecurrenceRule(Frequency.WEEKLY, days_of_week=[DayOfWeek.MONDAY], starts_at=at(9999, 12, 25), count=5)
+    assert first(mondays, 9) == [at(9999, 12, 27)]
     assert first(RecurrenceRule(Frequency.DAILY, starts_at=at(9999, 12, 30)), 9) == [at(9999, 12, 30), at(9999, 12, 31)]
     assert first(RecurrenceRule(Frequency.HOURLY, interval=20, starts_at=at(9999, 12, 31)), 9) == [
         at(9999, 12, 31),
