@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Callable
-from threading import Lock
-from typing import TypeVar
-
-import anyio.to_thread
+from contextlib import suppress
+from contextvars import copy_context
+from threading import Lock, Thread
+from typing import Any, TypeVar
 
 from aiotaskstore.errors import TaskStoreError
 
@@ -19,21 +18,15 @@ class FunctionHangsError(TaskStoreError):
     """An earlier call of the same schedule's function has not returned, though nobody waits for it any more."""
 
 
-class _Call:
-    """One call, as its thread sees it."""
-
-    running = False
-    given_up = False
-
-
 class FunctionCalls:
     """The calls of the functions of one store's schedules.
 
-    A thread cannot be ended: so none is added to one that hangs.
+    A thread cannot be ended: so none is added to one that hangs, and none keeps the process from exiting. That is why
+    each call has a daemon thread of its own: Python waits for those of asyncio and of anyio when it exits.
     """
 
     def __init__(self) -> None:
-        self._abandoned: dict[_Call, str] = {}
+        self._abandoned: dict[asyncio.Future[Any], str] = {}
         """Calls that nobody waits for and that have not returned, with the names of their schedules."""
         self._lock = Lock()
 
@@ -51,26 +44,39 @@ class FunctionCalls:
             raise FunctionHangsError(
                 f'The function of the schedule "{schedule}" hangs: it is called again when its earlier call returns.'
             )
-        call = _Call()
+        loop, context = asyncio.get_running_loop(), copy_context()
+        ended: asyncio.Future[tuple[_T | None, BaseException | None]] = loop.create_future()
+        over = False
 
-        def run() -> _T:
-            with self._lock:
-                if call.given_up:  # before it began
-                    raise FunctionHangsError("The call was given up before it began.")
-                call.running = True
+        def run() -> None:
+            nonlocal over
+            result: tuple[_T | None, BaseException | None]
             try:
-                return function()
-            finally:
-                with self._lock:
-                    call.running = False
-                    self._abandoned.pop(call, None)
+                result = context.run(function), None
+            except BaseException as error:  # noqa: BLE001 - raised where the call is awaited
+                result = None, error
+            with self._lock:
+                over = True
+                self._abandoned.pop(ended, None)
+            with suppress(RuntimeError):  # the event loop is closed
+                loop.call_soon_threadsafe(_tell, ended, result)
 
         try:
-            limiter = anyio.CapacityLimiter(math.inf)  # anyio's own is shared with the application
-            return await anyio.to_thread.run_sync(run, abandon_on_cancel=True, limiter=limiter)
+            Thread(target=run, name=f"aiotaskstore function of {schedule}", daemon=True).start()
+        except RuntimeError as error:
+            raise TaskStoreError(f"No thread could be started for the function of a schedule: {error}") from error
+        try:
+            value, raised = await ended
         except asyncio.CancelledError:
             with self._lock:
-                call.given_up = True
-                if call.running:
-                    self._abandoned[call] = schedule
+                if not over:
+                    self._abandoned[ended] = schedule
             raise
+        if raised is not None:
+            raise raised
+        return value  # type: ignore[return-value] # what the function returned
+
+
+def _tell(ended: asyncio.Future[_T], result: _T) -> None:
+    if not ended.done():
+        ended.set_result(result)
