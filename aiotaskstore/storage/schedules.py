@@ -133,6 +133,23 @@ class Schedules:
             yield Batch("advance_schedules", _ADVANCED, advanced)
         return made
 
+    def read_back(self, firings: Sequence[Firing]) -> Steps[list[list[UUID] | None]]:
+        """Return for each firing whose reply was lost the tasks that it has made; `None` where that is not known yet.
+
+        Its transaction has the schedule locked until it ends. So where the lock is free it has ended, and the tasks
+        that are stored are all that it will ever have made.
+        """
+        yield BEGIN
+        rows = yield Call("lock_schedules", {"ids": sorted({firing.id for firing in firings})})
+        free = {self.database.uid(row[0]) for row in rows}
+        stored = yield from self._tasks.stored_among([task.row.id for firing in firings for task in firing.tasks])
+        made: list[list[UUID] | None] = []
+        for firing in firings:
+            found = [task.row.id for task in firing.tasks if task.row.id in stored]
+            ended = bool(found) or firing.id in free or (yield from self.get(firing.id)) is None
+            made.append(found if ended else None)
+        return made
+
     # ── for callers ───────────────────────────────────────────────────────────────────────────────────────
 
     def get(self, schedule_id: UUID) -> Steps[ScheduleRow | None]:

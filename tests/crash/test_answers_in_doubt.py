@@ -5,20 +5,30 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from aiotaskstore import DatabaseUnavailableError, TaskStore
+from aiotaskstore import (
+    DatabaseUnavailableError,
+    Once,
+    Schedule,
+    ScheduleFired,
+    TaskEnqueued,
+    TaskFinished,
+    TaskStore,
+)
 from tests.crash.crew import SHORT
 from tests.crash.handlers import handlers
 from tests.crash.journal import Journal
 from tests.crash.proxy import Cut, Proxy, proxy
-from tests.helpers import eventually
+from tests.helpers import eventually, expect
 
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(60)]
 
 MARK = "424242"
+LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -111,6 +121,34 @@ async def test_what_stays_in_doubt_is_named(way: Proxy, journal: Journal, how: s
         assert found == set(ids), "they were stored"
     finally:
         await store.close()
+
+
+async def test_a_schedule_that_was_lost_in_commit_is_told_once_by_whoever_committed_it(
+    way: Proxy, journal: Journal, server_url: str
+):
+    fired: list[ScheduleFired] = []
+    enqueued: list[TaskEnqueued] = []
+    async with TaskStore(server_url) as direct:
+        store = await opened(way, journal)
+        store.on(ScheduleFired, fired.append)
+        store.on(TaskEnqueued, enqueued.append)
+        try:
+            once = Schedule(name="s", alias="quick", payload={"number": 1}, recurrence=Once(LONG_AGO), status="active")
+            made = await direct.schedules.create(once)
+            way.cuts.append(Cut(b"COMMIT", after=f"schedule:{made.id}".encode(), refuse=True))
+            async with expect(store, ScheduleFired, TaskEnqueued, TaskFinished):
+                dispatcher = store.dispatcher(lease=60, poll_interval=0.1)
+                await dispatcher.start()
+                await eventually(lambda: way.refused >= 2)
+                assert fired == []
+                (task,) = await direct.tasks.list()
+                way.refusing = False
+            await dispatcher.stop()
+        finally:
+            await store.close()
+        assert (await direct.tasks.require(task.id)).status == "succeeded"
+    assert [(event.task_id, event.schedule_id) for event in fired] == [(task.id, made.id)]
+    assert [event.task_id for event in enqueued] == [task.id]
 
 
 async def test_a_database_that_is_away_from_the_beginning_is_no_doubt(way: Proxy, journal: Journal):

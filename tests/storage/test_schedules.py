@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime, timedelta
+from functools import partial
 from threading import Event
 from typing import Any
 
@@ -238,7 +239,7 @@ async def test_whatever_else_runs_has_its_turn_between_two_schedules(harness: Ha
             turns += 1
             await asyncio.sleep(0)
 
-    crew.scheduler._prepare = noting
+    crew.scheduler._planner._prepare = noting
     other = crew.tasks.spawn(turn())
     harness.clock.advance(60)
     await crew.once()
@@ -256,7 +257,7 @@ async def test_an_error_of_one_schedule_stands_in_no_others_way(harness: Harness
             raise TaskStoreError("not now")
         return await prepare(row, occurrence, name)
 
-    crew.scheduler._prepare = failing
+    crew.scheduler._planner._prepare = failing
     harness.clock.advance(60)
     await crew.once()
     await crew.once()
@@ -275,7 +276,7 @@ async def test_tasks_with_a_serialization_key_are_left_to_its_grants(harness: Ha
         key = None if row.id == rows[0].id else "customer"
         return prepared and prepared._replace(row=prepared.row._replace(serialization_key=key))
 
-    crew.scheduler._prepare = keyed
+    crew.scheduler._planner._prepare = keyed
     harness.clock.advance(60)
     await crew.once()
     assert len(crew.fired) == 3
@@ -294,16 +295,16 @@ async def test_a_schedule_that_the_database_refuses_stands_alone_and_is_tried_ag
             return prepared
         return prepared._replace(row=prepared.row._replace(queue=None))  # type: ignore[arg-type] # refused by every database
 
-    crew.scheduler._prepare = spoiled
+    crew.scheduler._planner._prepare = spoiled
     harness.clock.advance(60)
     await crew.once()
     assert {one.schedule_id for one in crew.fired} == {row.id for row in good}
     assert await read(harness, refused) == refused
-    crew.scheduler._prepare = prepare
+    crew.scheduler._planner._prepare = prepare
     await crew.once()
     assert await read(harness, refused) == refused, "not at each poll"
     assert len(crew.failed) == 1
-    crew.scheduler._refused_until[refused.id] = 0
+    crew.scheduler._writer._refused_until[refused.id] = 0
     await crew.once()
     assert (await read(harness, refused)).execution_count == 1
 
@@ -318,7 +319,7 @@ async def test_stored_options_that_mean_nothing_stop_their_schedule_alone(harnes
             raise TypeError("options")
         return await prepare(row, occurrence, name)
 
-    crew.scheduler._prepare = reading
+    crew.scheduler._planner._prepare = reading
     harness.clock.advance(60)
     await crew.once()
     assert [one.schedule_id for one in crew.fired] == [good.id]
@@ -350,7 +351,7 @@ async def test_what_somebody_changes_meanwhile_is_not_fired(harness: Harness):
         assert paused is not None
         return await prepare(row, occurrence, name)
 
-    crew.scheduler._prepare = slow
+    crew.scheduler._planner._prepare = slow
     await crew.once()
     assert crew.fired == []
     assert await external_ids(harness) == []
@@ -381,14 +382,78 @@ async def test_firing_is_done_wholly_or_not_at_all(harness: Harness):
     assert await read(harness, row) == row
 
 
-async def test_a_firing_whose_answer_is_lost_is_not_made_twice(harness: Harness):
+async def test_a_firing_whose_answer_is_lost_is_not_made_twice_and_told_once(harness: Harness):
     crew, row = Crew(harness), await store_schedule(harness)
     harness.clock.advance(60)
-    with answers_lost(harness.database), pytest.raises(DatabaseUnavailableError):
+    with answers_lost(harness.database):
         await crew.once()
     await crew.once()
     assert len(await external_ids(harness)) == 1
     assert (await read(harness, row)).execution_count == 1
+    assert [(one.schedule_id, one.occurrence) for one in crew.fired] == [(row.id, row.next_run_at)]
+    assert crew.hints == [Hint(frozenset({"default"}))]
+
+
+async def test_a_firing_is_told_once_the_database_tells_what_became_of_it(harness: Harness):
+    crew = Crew(harness)
+    keyed = crew.prepare
+
+    async def prepare(row: ScheduleRow, occurrence: datetime, name: str | None = None) -> PreparedTask | None:
+        task = await keyed(row, occurrence, name)
+        return task and task._replace(row=task.row._replace(run_at=None, serialization_key=row.name))
+
+    crew.scheduler._planner._prepare = prepare
+    rows = [await store_schedule(harness, name=name) for name in ("one", "two")]
+    harness.clock.advance(60)
+    with answers_lost(harness.database, times=2), pytest.raises(DatabaseUnavailableError):
+        await crew.once()
+    assert crew.fired == []
+    await crew.once()
+    await crew.once()
+    assert {one.schedule_id for one in crew.fired} == {row.id for row in rows}
+    assert len(crew.fired) == len(await external_ids(harness)) == 2
+    assert crew.wanted == {"one", "two"}
+
+
+async def test_a_firing_that_was_lost_before_its_commit_is_made_again_and_told_once(harness: Harness):
+    crew, row = Crew(harness), await store_schedule(harness)
+    write, lost = harness.database.write, 0
+
+    async def losing(operation: Any, **options: Any) -> Any:
+        nonlocal lost
+        lost += 1
+        if lost == 1:
+            raise DatabaseUnavailableError("the connection was lost before the COMMIT came")
+        return await write(operation, **options)
+
+    harness.database.write = losing  # type: ignore[method-assign]
+    harness.clock.advance(60)
+    with pytest.raises(DatabaseUnavailableError):
+        await crew.once()
+    assert crew.fired == []
+    await crew.once()
+    await crew.once()
+    assert [one.schedule_id for one in crew.fired] == [row.id]
+    assert len(await external_ids(harness)) == 1
+
+
+async def test_a_firing_whose_transaction_is_still_open_stays_in_doubt(harness: Harness):
+    """Its schedule is locked until it ends, and its tasks are not seen before."""
+    row = await store_schedule(harness)
+    schedules, unseen = harness.storage.schedules, KeyedRow(new_task(external_id="unseen"), live_only=False)
+    firing = Firing(row.id, row.revision, None, "completed", tasks=(unseen,))
+    read_back = partial(schedules.read_back, [firing])
+    assert await harness.database.write(read_back) == [[]]
+    if harness.database.kind != "sqlite":  # where nothing is read back while another transaction writes
+        async with harness.database.transaction() as connection:
+            await harness.database.run_on(connection, partial(schedules.change, row.id, lambda before, _now: before))
+            assert await harness.database.write(read_back) == [None]
+    await harness.database.write(partial(schedules.fire, [firing]))
+    assert await harness.database.write(read_back) == [[unseen.row.id]]
+    await harness.database.write(partial(schedules.delete, row.id))
+    assert await harness.database.write(read_back) == [[unseen.row.id]]
+    gone = firing._replace(tasks=(KeyedRow(new_task(external_id="gone"), live_only=False),))
+    assert await harness.database.write(partial(schedules.read_back, [gone])) == [[]]
 
 
 async def test_a_held_external_id_keeps_only_its_own_schedule_waiting(harness: Harness):
@@ -440,7 +505,7 @@ async def test_a_payload_function_that_hangs_delays_no_other_schedule(harness: H
             await free.wait()
         return await prepare(row, occurrence, name)
 
-    crew.scheduler._prepare = hanging
+    crew.scheduler._planner._prepare = hanging
     harness.clock.advance(60)
     await crew.scheduler.schedule_once()
     await crew.scheduler.schedule_once()
@@ -458,7 +523,7 @@ async def test_a_function_that_hangs_is_not_called_again_before_it_returns(
     crew = Crew(harness)
     free, calls = Event(), []
     monkeypatch.setattr("aiotaskstore.payload_function.LIMIT", 0.5)
-    monkeypatch.setattr("aiotaskstore.dispatch.scheduler._LIMIT", 0.5)
+    monkeypatch.setattr("aiotaskstore.dispatch.schedule_planner._LIMIT", 0.5)
 
     def payload() -> dict[str, Any]:
         calls.append(which)
@@ -488,7 +553,7 @@ async def test_a_function_that_hangs_is_not_called_again_before_it_returns(
                 raise PayloadFunctionError("no payload") from error
         return await prepare(row, occurrence, name)
 
-    crew.scheduler._prepare = called
+    crew.scheduler._planner._prepare = called
     try:
         harness.clock.advance(180)
         await crew.once()
