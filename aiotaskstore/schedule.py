@@ -12,7 +12,8 @@ from typing import Any, Literal, Self, TypedDict
 from uuid import UUID
 
 from aiotaskstore.errors import ConfigurationError, InvalidRecurrenceError, PayloadError, TaskStoreError
-from aiotaskstore.mechanics.ids import new_id
+from aiotaskstore.mechanics.flag import check_flag
+from aiotaskstore.mechanics.ids import check_chosen_id, new_id
 from aiotaskstore.mechanics.text import check_text
 from aiotaskstore.options import check_due, check_options
 from aiotaskstore.payload import ANYTHING, dump
@@ -90,8 +91,9 @@ class ScheduleChanges(TypedDict, total=False):
 class Schedule:
     """What makes a task of one definition at each occurrence of a recurrence.
 
-    One that the application makes is stored by `store.schedules.create`. The fields from `execution_count` on are the
-    database's.
+    One that the application makes is stored by `store.schedules.create`. The fields from `execution_count` on are kept
+    by dispatchers; `create` takes `execution_count`, `last_run_at` and `next_run_at` as they are given, so that a
+    schedule of another database goes on where it was, and decides the others itself.
     """
 
     name: str
@@ -124,7 +126,7 @@ class Schedule:
     last_run_at: datetime | None = None
     """When it made its last task."""
     next_run_at: datetime | None = None
-    """Its next occurrence, as far as that is known."""
+    """Its next occurrence, as far as that is known; `create` finds it for an active one that is given none."""
     code_owned: bool = False
     """Whether code declares it, by `store.schedule(…)`."""
     error: str | None = None
@@ -145,7 +147,8 @@ class Schedule:
         put(self, "options", check_schedule_options(self.options))
         check_text(self.description, "description", limit=_DESCRIPTION_LIMIT)
         put(self, "status", _status(self.status))
-        for name in ("starts_at", "ends_at"):
+        put(self, "id", check_chosen_id(self.id, for_names="name"))
+        for name in ("starts_at", "ends_at", "last_run_at", "next_run_at"):
             if getattr(self, name) is not None:
                 put(self, name, check_due(getattr(self, name), name))
         self._check_limits()
@@ -160,8 +163,10 @@ class Schedule:
             check_count(self.max_executions, "max_executions")
         if self.misfire not in _MISFIRES:
             raise ConfigurationError(f"misfire must be one of {', '.join(_MISFIRES)}, not {self.misfire!r:.100}.")
-        if not isinstance(self.run_on_start, bool):
-            raise ConfigurationError(f"run_on_start must be True or False, not {self.run_on_start!r:.100}.")
+        made = self.execution_count
+        if isinstance(made, bool) or not isinstance(made, int) or not 0 <= made < 2**31:
+            raise ConfigurationError(f"execution_count must be a whole number of at least 0, not {made!r:.100}.")
+        check_flag(self.run_on_start, "run_on_start")
 
     def has_ended(self, now: datetime) -> bool:
         """Return whether its end lies before this instant."""

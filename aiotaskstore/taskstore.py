@@ -35,6 +35,7 @@ from aiotaskstore.manage.settings import StoreSettings
 from aiotaskstore.manage.tasks import TaskManager
 from aiotaskstore.manage.transactions import Transactions
 from aiotaskstore.mechanics.duration import Duration
+from aiotaskstore.mechanics.flag import check_flag
 from aiotaskstore.mechanics.hint import ANY_QUEUE, SCHEDULED, queue_hint
 from aiotaskstore.observe.logs import log_events
 from aiotaskstore.observe.on_error import report_errors
@@ -99,7 +100,7 @@ class TaskStore(TaskRouter):
         super().__init__()
         self._target = database
         self._table_names = TableNames(prefix, schema)
-        self._migrates = migrate
+        self._migrates = check_flag(migrate, "migrate")
         self._pool_size = check_count(pool_size, "pool_size")
         self._listen_url = listen_url
         self._kind = check_target(database, self._table_names, listen_url)
@@ -125,7 +126,7 @@ class TaskStore(TaskRouter):
         log_events(self._hooks)
         if on_error is not None:
             report_errors(self._hooks, on_error)
-        if debug:
+        if check_flag(debug, "debug"):
             logging.getLogger("aiotaskstore.sql").setLevel(logging.DEBUG)
 
     @classmethod

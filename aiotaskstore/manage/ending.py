@@ -11,6 +11,7 @@ from aiotaskstore.manage.rescuing import rescue
 from aiotaskstore.manage.stored_values import result_text
 from aiotaskstore.manage.task_calls import REASON_LIMIT, TaskCalls, chosen_id
 from aiotaskstore.mechanics.duration import Duration
+from aiotaskstore.mechanics.flag import check_flag
 from aiotaskstore.mechanics.text import check_text
 from aiotaskstore.storage.filters import Where
 from aiotaskstore.storage.transitions import Marked
@@ -49,7 +50,8 @@ class Ending(TaskCalls):
         (with `strict=False` returns `False`), `TaskNotFoundError` where no row is kept. With `where=` finished ones are
         skipped, whatever `strict` says.
         """
-        action = actions.cancel(check_text(reason, "reason", limit=REASON_LIMIT), force=force)
+        check_flag(strict, "strict")
+        action = actions.cancel(check_text(reason, "reason", limit=REASON_LIMIT), force=check_flag(force, "force"))
         try:
             return await self._act(task_id, where, action)
         except InvalidTransitionError as error:
@@ -70,7 +72,7 @@ class Ending(TaskCalls):
         and where the payload was not kept; `DuplicateTaskError` where another task has its external id by now;
         `TaskNotFoundError` where no row is kept. With `where=` those are skipped.
         """
-        return await self._act(task_id, where, actions.retry(force=force))
+        return await self._act(task_id, where, actions.retry(force=check_flag(force, "force")))
 
     @overload
     async def delete(self, task_id: UUID | str, *, force: bool = False) -> bool: ...
@@ -84,7 +86,7 @@ class Ending(TaskCalls):
         A soft-deleted one too. A running one only with `force`, which voids its claim; else `InvalidTransitionError`,
         or with `where=` it is skipped.
         """
-        action = actions.delete(force=force)
+        action = actions.delete(force=check_flag(force, "force"))
         wanted = chosen_id(task_id, where)
         if wanted is None:
             return await self._actions.on_matching(where, action)

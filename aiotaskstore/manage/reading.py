@@ -49,6 +49,8 @@ class Reading(TaskCalls):
 
     async def count(self, **filters: Unpack[TaskFilters]) -> int:
         """Count tasks; order and page do not matter."""
+        Listing.parse(filters)  # a page that cannot be meant is refused all the same
+        filters.pop("after", None)
         listing = Listing.parse(filters)
         return await self._read(lambda _tasks: total(listing))
 

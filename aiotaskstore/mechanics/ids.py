@@ -45,8 +45,8 @@ def filter_id(value: UUID | str) -> UUID:
     return found
 
 
-def check_chosen_id(value: object) -> UUID:
-    """Return the id that a caller chose for a new task; raise `ConfigurationError` for anything but a UUID."""
+def check_chosen_id(value: object, for_names: str = "external_id") -> UUID:
+    """Return the id that a caller chose for something new; raise `ConfigurationError` for anything but a UUID."""
     try:
         chosen = value if isinstance(value, UUID) else UUID(value) if isinstance(value, str) else None
     except ValueError:
@@ -54,7 +54,7 @@ def check_chosen_id(value: object) -> UUID:
     if chosen is None or not chosen.int:
         raise ConfigurationError(
             f"id must be a UUID of your own, such as uuid.uuid4(), not {value!r:.100}. Leave it out to have one made; "
-            "for a name of another form there is external_id."
+            f"for a name of another form there is {for_names}."
         )
     return chosen
 

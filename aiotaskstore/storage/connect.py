@@ -81,6 +81,8 @@ def _driver(database: str, driver: str, extra: str) -> Iterator[None]:
 
 
 def _listen(url: str | None) -> str | None:
+    if url is not None and not isinstance(url, str):
+        raise ConfigurationError(f"listen_url is a URL, such as postgresql://user@host/name, not {url!r:.100}.")
     return None if url is None else parse_url(url).text
 
 

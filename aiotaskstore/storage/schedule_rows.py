@@ -144,7 +144,7 @@ def schedule_row(schedule: Schedule, payload_limit: int) -> ScheduleRow:
         run_on_start=schedule.run_on_start,
         code_owned=schedule.code_owned,
         last_run_at=schedule.last_run_at,
-        next_run_at=None,
+        next_run_at=schedule.next_run_at,
         error=None,
         deleted_at=None,
     )

@@ -185,11 +185,15 @@ class Schedules:
         return True
 
     def create(self, row: ScheduleRow) -> Steps[ScheduleRow]:
-        """Store a new schedule; raises `DuplicateScheduleError` where its name or its id is taken."""
+        """Store a new schedule; raises `DuplicateScheduleError` where its name or its id is taken.
+
+        An active one begins now, unless its next instant is given.
+        """
         yield BEGIN
         now = self.database.instant((yield Call("now"))[0][0])
         if row.status == ScheduleStatus.ACTIVE:
-            row = row.begun(now, "active")
+            begun = row.begun(now, "active")
+            row = begun if row.next_run_at is None else begun._replace(next_run_at=row.next_run_at)
         there = (yield from self.named([row.name])).get(row.name) or (yield from self.get(row.id))
         if there is None:
             yield Batch("insert_schedules", WRITTEN, [row.written])

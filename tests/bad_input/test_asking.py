@@ -125,6 +125,20 @@ async def test_what_is_no_text_is_no_id_at_all(store: TaskStore, value: Any):
         judge(await refusal_of(call), InvalidQueryError, "A task id is a UUID such as")
 
 
+@pytest.mark.parametrize("flag", ["no", None, 0, 1])
+async def test_what_is_neither_true_nor_false_ends_no_task(flag: Any):
+    async with TaskStore("sqlite://") as store:
+        handle = await store.enqueue("anything", {}, unchecked=True)
+        tasks = store.tasks
+        for name, call in (
+            ("strict", lambda: tasks.cancel(handle.id, strict=flag)), ("force", lambda: tasks.cancel(handle.id, force=flag)),
+            ("force", lambda: tasks.retry(handle.id, force=flag)), ("force", lambda: tasks.delete(handle.id, force=flag)),
+            ("force", lambda: tasks.delete(where="all", force=flag)),
+        ):  # fmt: skip
+            judge(await refusal_of(call), ConfigurationError, f"{name} must be True or False, not {flag!r}")
+        assert await handle.status() is TaskStatus.PENDING
+
+
 @pytest.mark.parametrize("where", ["alias = 'x'", 5, ["alias"]])
 async def test_a_where_that_is_no_mapping_is_refused(where: Any):
     async with TaskStore("sqlite://") as store:

@@ -75,6 +75,27 @@ VALUES: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"run_on_start": 1}, ConfigurationError, "True or False"),
 ]
 
+KEPT: list[tuple[dict[str, Any], str]] = [
+    ({"id": "no uuid"}, "must be a UUID.*'no uuid'.*name"),
+    ({"id": None}, "must be a UUID"),
+    ({"id": UUID(int=0)}, "must be a UUID"),
+    ({"execution_count": "x"}, "whole number of at least 0, not 'x'"),
+    ({"execution_count": -1}, "-1"),
+    ({"execution_count": True}, "True"),
+    ({"execution_count": 2**31}, "2147483648"),
+    ({"last_run_at": "yesterday"}, "last_run_at must be a datetime with a timezone"),
+    ({"last_run_at": NAIVE}, "last_run_at must be a datetime with a timezone"),
+    ({"next_run_at": NAIVE}, "next_run_at must be a datetime with a timezone"),
+    ({"next_run_at": "tomorrow"}, "'tomorrow'"),
+]
+
+
+@pytest.mark.parametrize(("fields", "words"), KEPT, ids=[repr(fields)[:60] for fields, _ in KEPT])
+def test_what_a_schedule_of_another_database_brings_along_is_checked(fields: dict[str, Any], words: str):
+    with pytest.raises(ConfigurationError) as refused:
+        schedule(**fields)
+    judge(refused.value, ConfigurationError, words)
+
 
 @pytest.mark.parametrize(("fields", "kind", "words"), VALUES, ids=[repr(fields)[:60] for fields, _, _ in VALUES])
 async def test_a_schedule_that_cannot_work_is_refused_as_it_is_made_and_as_it_is_changed(

@@ -69,6 +69,7 @@ async def test_tasks_are_listed_newest_first_whichever_half_they_stand_in(store:
     assert [task.id for task in await store.tasks.list(limit=0)] == []
     assert await store.tasks.count() == 6
     assert await store.tasks.count(limit=1) == 6
+    assert await store.tasks.count(limit=1, after=(await store.tasks.list(limit=4))[-1].id) == 6
 
 
 @pytest.mark.acceptance("A16")

@@ -133,6 +133,32 @@ def test_a_schedule_survives_json_with_its_rule():
     assert Schedule.from_json(schedule.to_json()) == schedule
 
 
+async def test_a_schedule_of_another_database_goes_on_where_it_was(store: TaskStore):
+    declare(store)
+    moved = Schedule.from_json(
+        due(
+            id=str(uuid4()), recurrence=Every(hours=1, starts_at=LONG_AGO), misfire="catch_up", max_executions=9,
+            execution_count=7, last_run_at=LONG_AGO, next_run_at=LONG_AGO + timedelta(hours=1),
+        ).to_json()
+    )  # fmt: skip
+    made = await store.schedules.create(moved)
+    assert replace(made, created_at=None, updated_at=None) == moved
+    assert await store.dispatcher().run_once() == 2
+    tasks = await store.tasks.list(descending=False)
+    assert [task.run_at for task in tasks] == [LONG_AGO + timedelta(hours=hours) for hours in (1, 2)]
+    after = await store.schedules.get(made.id)
+    assert after is not None
+    assert (after.status, after.execution_count) == ("completed", 9)
+
+
+async def test_a_draft_keeps_the_instant_that_it_was_given(store: TaskStore):
+    declare(store)
+    planned = datetime(2100, 1, 1, 12, tzinfo=UTC)
+    made = await store.schedules.create(due(status="draft", recurrence=Every(hours=1), next_run_at=planned))
+    assert (made.status, made.next_run_at) == ("draft", planned)
+    assert (await store.schedules.resume("report")).next_run_at == planned
+
+
 @pytest.mark.acceptance("A115")
 async def test_a_schedule_that_is_due_makes_one_task_with_the_defaults_of_its_definition(store: TaskStore):
     declare(store)

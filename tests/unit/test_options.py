@@ -296,6 +296,9 @@ def test_queues_that_cannot_work_are_refused_when_they_are_made(arguments, words
         ({"transaction_timeout": float("nan")}, "transaction_timeout must be above zero"),
         ({"retention": "all"}, "retention must be a Retention"),
         ({"on_error": "log"}, "on_error must be a function"),
+        ({"listen_url": 5}, "listen_url is a URL"),
+        ({"migrate": "no"}, "migrate must be True or False, not 'no'"),
+        ({"debug": "no"}, "debug must be True or False"),
     ],
 )
 @pytest.mark.acceptance("A01")
