@@ -17,7 +17,6 @@ from aiotaskstore.storage.dialer import Dialer
 from aiotaskstore.storage.mysql.connections import MySQLConnector
 from aiotaskstore.storage.name_lookup import addresses_of
 from aiotaskstore.storage.pool import Connector
-from aiotaskstore.storage.postgresql import connections
 from aiotaskstore.storage.postgresql.connections import PostgresConnector
 
 
@@ -37,15 +36,15 @@ def nowhere() -> Iterator[int]:
 
 
 @asynccontextmanager
-async def server(answer: bytes = b"", *, hangs_up: bool = False) -> AsyncIterator[int]:
-    """Take connections, and say this once something is heard."""
+async def server(answer: bytes = b"", *, hangs_up: bool = False, hears: int = -1) -> AsyncIterator[int]:
+    """Take connections, say this once something is heard, and hang up once so many more bytes are (or at the end)."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             if not hangs_up:
                 await reader.read(8)
                 writer.write(answer)
-                await reader.read()
+                await reader.read(hears)
         except ConnectionError:
             pass
         finally:
@@ -106,6 +105,7 @@ async def test_who_cannot_be_reached_is_named_with_what_to_do_and_without_the_pa
 async def test_who_does_not_answer_is_named(kind: str, monkeypatch: pytest.MonkeyPatch):
     for module in ("postgresql", "mysql"):
         monkeypatch.setattr(f"aiotaskstore.storage.{module}.connections.CONNECT", 0.2)
+    monkeypatch.setattr("aiotaskstore.storage.dialer.addresses_of", _known)  # a look-up may take longer than that
     async with server() as port:
         with pytest.raises(DatabaseUnavailableError) as caught:
             await connector(kind, "localhost", port).connect()
@@ -122,8 +122,7 @@ async def test_a_socket_that_is_not_there_is_named(tmp_path):
 
 async def test_tls_to_postgresql_verifies_the_name(monkeypatch: pytest.MonkeyPatch):
     asked = _record_names(monkeypatch)
-    async with server(b"S") as port:
-        monkeypatch.setattr(connections, "CONNECT", 0.5)
+    async with server(b"S", hears=1) as port:
         for negotiation in ("postgres", "direct"):
             url = f"postgresql://ada@localhost:{port}/tasks?sslmode=require&sslnegotiation={negotiation}"
             with pytest.raises(DatabaseUnavailableError):
@@ -149,6 +148,10 @@ async def test_a_connect_that_is_given_up_leaves_nothing_for_the_event_loop_to_c
                 del connecting
                 gc.collect()
     assert said == []
+
+
+async def _known(_host: str) -> list[str]:
+    return ["127.0.0.1"]
 
 
 def _answer(*addresses: str) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -148,14 +149,48 @@ async def test_a_close_that_is_cancelled_leaves_nothing_open():
     assert not held.open
 
 
-async def test_a_watchdog_closes_what_does_not_answer_and_leaves_what_does():
-    closed: list[int] = []
-    with Watchdog(lambda: closed.append(1), 0.05) as watchdog:
-        for _ in range(4):
-            await asyncio.sleep(0.03)
-            watchdog.extend()
-    assert not closed
-    assert not watchdog.expired
+class Clock:
+    """An event loop's clock, on which time passes as the test says, and one timer."""
+
+    def __init__(self) -> None:
+        self.now, self.when = 0.0, float("inf")
+        self.callback: Callable[[], None] = lambda: None
+
+    def time(self) -> float:
+        return self.now
+
+    def call_at(self, when: float, callback: Callable[[], None]) -> Clock:
+        self.when, self.callback = when, callback
+        return self
+
+    def cancel(self) -> None:
+        self.when = float("inf")
+
+    def advance(self, seconds: float) -> None:
+        self.now += seconds
+        if self.now >= self.when:
+            self.when = float("inf")
+            self.callback()
+
+
+def test_a_watchdog_closes_what_does_not_answer_in_time_and_leaves_what_does(monkeypatch: pytest.MonkeyPatch):
+    clock, closed = Clock(), list[int]()
+    with monkeypatch.context() as patch:
+        patch.setattr(asyncio, "get_running_loop", lambda: clock)
+        with Watchdog(lambda: closed.append(1), 5) as watchdog:
+            for _ in range(4):
+                clock.advance(4)
+                watchdog.extend()
+            assert not closed
+            assert not watchdog.expired
+            clock.advance(4)
+            assert not closed
+            clock.advance(1)
+            assert closed
+            assert watchdog.expired
+
+
+async def test_a_watchdog_needs_nobody_to_look():
     ended = asyncio.Event()
     with Watchdog(ended.set, 0.01) as watchdog:
         await ended.wait()
