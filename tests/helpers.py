@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import threading
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
@@ -75,6 +76,15 @@ async def eventually(condition: Callable[[], Awaitable[Any] | Any], limit: float
         if time.monotonic() > until:
             raise AssertionError(f"not so within {limit:g} s: {condition}")
         await asyncio.sleep(pause)
+
+
+def lasting_heartbeats() -> list[threading.Thread]:
+    """Wait for the threads that have sent heartbeats; give those that do not end."""
+    until = time.monotonic() + LIMIT
+    sending = [thread for thread in threading.enumerate() if thread.name == "aiotaskstore-heartbeat"]
+    for thread in sending:
+        thread.join(max(0.0, until - time.monotonic()))
+    return [thread for thread in sending if thread.is_alive()]
 
 
 def answered_within(deadline: float | None) -> None:

@@ -391,7 +391,7 @@ for _ in range(2):
 def test_a_driver_that_is_not_installed_names_its_extra(url: str, blocked: list[str], message: str):
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", BLOCKED.format(url=url, blocked=set(blocked))],
-        capture_output=True, text=True, check=False, timeout=30,
+        capture_output=True, text=True, check=False, timeout=50,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines() == [message, message]

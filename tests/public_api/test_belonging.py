@@ -16,7 +16,7 @@ import anyio.to_thread
 import pytest
 
 from aiotaskstore import ConfigurationError, TaskStore, current_context
-from tests.helpers import LIMIT
+from tests.helpers import LIMIT, lasting_heartbeats
 
 Call = Callable[[], Awaitable[Any]]
 
@@ -188,7 +188,7 @@ def test_a_store_left_open_by_a_loop_that_is_gone_says_so_and_can_be_opened_agai
         asyncio.run(store.close())
         asyncio.run(again())
         gc.collect()
-    assert not [thread for thread in threading.enumerate() if "aiotaskstore-heartbeat" in thread.name]
+    assert not lasting_heartbeats()
 
 
 def in_a_fork(work: Call) -> str:

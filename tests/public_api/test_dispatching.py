@@ -22,7 +22,7 @@ from aiotaskstore import (
     TaskStatus,
     TaskStore,
 )
-from tests.helpers import LIMIT, ended, expect
+from tests.helpers import LIMIT, ended, expect, lasting_heartbeats
 
 
 class Meter:
@@ -311,7 +311,7 @@ async def test_starts_and_stops_from_many_tasks_at_once_end_in_order(store: Task
         for _ in range(5):
             group.create_task(dispatcher.stop())
     assert not dispatcher.running
-    assert _heartbeats() == 0
+    assert not lasting_heartbeats()
 
 
 async def test_a_dispatcher_may_be_started_and_stopped_by_different_tasks(store: TaskStore):
@@ -353,7 +353,7 @@ async def test_a_start_that_is_cancelled_leaves_nothing_behind(store: TaskStore)
         await asyncio.wait([start])
         if start.cancelled():
             assert not dispatcher.running
-            assert _heartbeats() == 0, f"cancelled after {turns} turns of the loop"
+            assert not lasting_heartbeats(), f"cancelled after {turns} turns of the loop"
         else:
             await dispatcher.stop()
 
@@ -491,7 +491,3 @@ async def test_events_of_a_run_come_in_order(store: TaskStore):
 def test_a_dispatchers_option_that_cannot_work_is_refused_at_once(options, word: str):
     with pytest.raises(ConfigurationError, match=word):
         TaskStore("sqlite://").dispatcher(**options)
-
-
-def _heartbeats() -> int:
-    return sum(thread.name == "aiotaskstore-heartbeat" for thread in threading.enumerate())

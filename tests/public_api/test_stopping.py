@@ -26,7 +26,7 @@ from aiotaskstore import (
     TaskStore,
     current_context,
 )
-from tests.helpers import LIMIT, eventually, expect
+from tests.helpers import LIMIT, eventually, expect, lasting_heartbeats
 
 
 @pytest.mark.acceptance("A55")
@@ -409,7 +409,7 @@ async def test_closing_the_store_after_an_abandoned_dispatcher_leaves_no_heartbe
     async with store:
         async with store.dispatcher():
             pass
-        assert not [thread for thread in threading.enumerate() if thread.name == "aiotaskstore-heartbeat"]
+        assert not lasting_heartbeats()
 
 
 async def test_a_forced_cancel_ends_the_row_at_once_and_drops_what_the_run_still_says(store: TaskStore):
