@@ -36,7 +36,7 @@ def nowhere() -> Iterator[int]:
 
 
 @asynccontextmanager
-async def server(answer: bytes = b"", *, hangs_up: bool = False, hears: int = -1) -> AsyncIterator[int]:
+async def server(answer: bytes = b"", *, hangs_up: bool = False, more: int = -1) -> AsyncIterator[int]:
     """Take connections, say this once something is heard, and hang up once so many more bytes are (or at the end)."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -44,7 +44,7 @@ async def server(answer: bytes = b"", *, hangs_up: bool = False, hears: int = -1
             if not hangs_up:
                 await reader.read(8)
                 writer.write(answer)
-                await reader.read(hears)
+                await reader.read(more)
         except ConnectionError:
             pass
         finally:
@@ -122,7 +122,7 @@ async def test_a_socket_that_is_not_there_is_named(tmp_path):
 
 async def test_tls_to_postgresql_verifies_the_name(monkeypatch: pytest.MonkeyPatch):
     asked = _record_names(monkeypatch)
-    async with server(b"S", hears=1) as port:
+    async with server(b"S", more=1) as port:
         for negotiation in ("postgres", "direct"):
             url = f"postgresql://ada@localhost:{port}/tasks?sslmode=require&sslnegotiation={negotiation}"
             with pytest.raises(DatabaseUnavailableError):
