@@ -51,7 +51,7 @@ class RunTransaction(Protocol):
         """Roll back without waiting for it, and close the connection, since the handler may go on."""
 
 
-def check_opening(transaction: RunTransaction | None, task: asyncio.Task[Any] | None) -> None:
+def check_opening(transaction: object | None, task: asyncio.Task[Any] | None) -> None:
     """Raise `ConfigurationError` if a run may not open its transaction: it has one, or this is not its own task."""
     if transaction is not None:
         raise ConfigurationError(

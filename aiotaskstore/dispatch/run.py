@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from enum import Enum
-from functools import partial
 from math import inf
 from typing import Any, Protocol
 from uuid import UUID
@@ -19,8 +18,9 @@ from aiotaskstore.context import TaskContext, running_context
 from aiotaskstore.definition import AnyDefinition
 from aiotaskstore.dispatch.deadlines import Deadlines
 from aiotaskstore.dispatch.details import LOCK, Details
+from aiotaskstore.dispatch.foreign_cancellation import let_others_run
+from aiotaskstore.dispatch.handler_transaction import HandlerTransaction
 from aiotaskstore.dispatch.retry_policy import Decision, RetryPolicy
-from aiotaskstore.dispatch.success_commit import SuccessCommit
 from aiotaskstore.errors import ClaimLostError
 from aiotaskstore.events import TaskStarted
 from aiotaskstore.finish_reason import FinishReason
@@ -28,7 +28,7 @@ from aiotaskstore.hooks import Hooks
 from aiotaskstore.outcome import EMPTY, LOST, RELEASED, Cancelled, Failed, Outcome, Succeeded
 from aiotaskstore.queue import Queue
 from aiotaskstore.run_hooks import RunHooks
-from aiotaskstore.run_transaction import CommitReply, RunTransaction, check_opening
+from aiotaskstore.run_transaction import RunTransaction, check_opening
 from aiotaskstore.storage.database import Database
 from aiotaskstore.storage.rows import running_task
 from aiotaskstore.storage.tasks import Line, Note, Tasks
@@ -139,7 +139,7 @@ class Run:
         self.abandoned: bool = False
         self._details: Details | None = None
         self._cancellable = definition.is_async
-        self._transaction: RunTransaction | None = None
+        self._transaction: HandlerTransaction | None = None
         self._over: bool = False
         self.recorded: bool = False
         """Whether the outcome is stored already: its handler's transaction has committed it."""
@@ -189,27 +189,22 @@ class Run:
             raise
         except BaseException as error:  # noqa: BLE001 - any exception of the handler is an outcome
             if isinstance(error, asyncio.CancelledError) and self.reason is None:
-                await _let_others_run()
+                await let_others_run()
             return self._raised(error)
         return self._returned(value, context)
 
-    async def _end_transaction(self, transaction: RunTransaction, outcome: Outcome) -> Outcome:
+    async def _end_transaction(self, transaction: HandlerTransaction, outcome: Outcome) -> Outcome:
         """Commit the handler's transaction together with its success; roll it back with any other outcome."""
         self._over = True  # from here on no stop cancels
         if self._timer is not None:
             self._timer.cancel()
+        reply = await transaction.end(outcome)
         if not isinstance(outcome, Succeeded):
-            transaction.give_up()
-        await _let_others_run()  # which takes a cancellation that came too late for the handler
-        if not isinstance(outcome, Succeeded):
-            await _undisturbed(transaction.roll_back)
             return outcome
-        commit = SuccessCommit(self._dependencies.tasks, self.claim, outcome, self.take_lines)
-        reply = await _undisturbed(partial(commit.carry_out, transaction))
         self.recorded = reply.committed
         if reply.committed:
             return outcome
-        for note in commit.notes:
+        for note in transaction.notes:
             self._dependencies.recorder.keep(self, note)
         if reply.refused:
             return LOST
@@ -234,7 +229,7 @@ class Run:
             await self._dependencies.run_hooks.call_before(context, self.claim.queue)
         except asyncio.CancelledError as error:
             if self.reason is None:
-                await _let_others_run()
+                await let_others_run()
             return self._raised(error)
         finally:
             self._cancellable = self._definition.is_async
@@ -357,8 +352,10 @@ class Run:
     async def transaction(self) -> AsyncIterator[Any]:
         """Open the run's transaction. It is committed, or rolled back, when the handler has ended."""
         check_opening(self._transaction, None if self._over else self.task)
-        transaction = self._dependencies.run_transaction(self._transaction_expired)
-        if self._details is not None and not await self._dependencies.recorder.reported(self):
+        given = self._dependencies
+        begun = given.run_transaction(self._transaction_expired)
+        transaction = HandlerTransaction(begun, given.tasks, self.claim, self.take_lines)
+        if self._details is not None and not await given.recorder.reported(self):
             self.stop(StopReason.LOST)
             raise ClaimLostError(self.claim.id)
         self._transaction = transaction
@@ -388,24 +385,3 @@ class Run:
     def metadata(self) -> str | None:
         """The task's metadata as JSON text."""
         return self.claim.metadata
-
-
-async def _undisturbed(wait: Callable[[], Awaitable[CommitReply]]) -> CommitReply:
-    """Wait for the end of a transaction, also if somebody cancels the run's asyncio task meanwhile.
-
-    Else the run would never end, and keep its slot. No stop cancels it any more, and the transaction has limits of its
-    own.
-    """
-    while True:
-        with suppress(asyncio.CancelledError):
-            return await wait()
-
-
-async def _let_others_run() -> None:
-    """Let the event loop run the other tasks once.
-
-    If the application cancelled all tasks at once, the lifecycle's task sees its own cancellation in this turn, and
-    asks this run to stop for a shutdown.
-    """
-    with suppress(asyncio.CancelledError):
-        await asyncio.sleep(0)

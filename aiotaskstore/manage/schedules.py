@@ -14,13 +14,12 @@ from aiotaskstore import occurrences
 from aiotaskstore.errors import (
     ConfigurationError,
     InvalidQueryError,
-    InvalidRecurrenceError,
-    InvalidTransitionError,
     PayloadError,
     ScheduleNotFoundError,
     UnknownAliasError,
 )
 from aiotaskstore.handle import TaskHandle
+from aiotaskstore.manage import schedule_changes
 from aiotaskstore.manage.ambient_transaction import AmbientTransaction
 from aiotaskstore.manage.open_store import OpenStore
 from aiotaskstore.mechanics.hint import SCHEDULES
@@ -33,7 +32,6 @@ from aiotaskstore.storage.operation import Operation, T
 from aiotaskstore.storage.record_listing import RecordListing
 from aiotaskstore.storage.schedule_rows import (
     CHANGEABLE,
-    DECIDES_WHEN,
     ScheduleRow,
     schedule_from,
     schedule_row,
@@ -171,7 +169,7 @@ class ScheduleManager:
             whole = await self._checked(whole, unchecked=unchecked)
         written = schedule_row(whole, self._limit)
         columns = {name: getattr(written, name) for name in changes}
-        after = await self._change(before.id, partial(_updated, columns=columns))
+        after = await self._change(before.id, partial(schedule_changes.updated, columns=columns))
         if whole.payload is not _elsewhere:
             self._known.know(whole)
         return after
@@ -181,7 +179,7 @@ class ScheduleManager:
 
         Raises `InvalidTransitionError` for a completed one.
         """
-        return await self._change((await self._require(key)).id, _paused)
+        return await self._change((await self._require(key)).id, schedule_changes.paused)
 
     async def resume(self, key: Key) -> Schedule:
         """Make a schedule active: a draft, a paused one, or one that an error has stopped.
@@ -189,7 +187,7 @@ class ScheduleManager:
         What it would have done meanwhile is not made up for. Raises `InvalidTransitionError` for one that was
         completed and has nothing left, `InvalidRecurrenceError` for one that would never occur.
         """
-        return await self._change((await self._require(key)).id, _resumed)
+        return await self._change((await self._require(key)).id, schedule_changes.resumed)
 
     async def run_now(self, key: Key) -> TaskHandle[Any]:
         """Make a task at once, whatever the status, and count it; when the schedule is due next stays as it is.
@@ -223,7 +221,7 @@ class ScheduleManager:
 
     async def soft_delete(self, key: Key) -> Schedule:
         """Hide a schedule, which makes no tasks then; its name is free, its status stays."""
-        return await self._change((await self._require(key)).id, _soft_deleted)
+        return await self._change((await self._require(key)).id, schedule_changes.soft_deleted)
 
     async def restore(self, key: Key) -> Schedule:
         """Show a soft-deleted schedule again (of a name the one deleted last); one that is not deleted stays as it is.
@@ -234,7 +232,7 @@ class ScheduleManager:
         row = await self._find(key, deleted=True)
         if row is None:
             raise ScheduleNotFoundError(key)
-        return await self._change(row.id, _restored)
+        return await self._change(row.id, schedule_changes.restored)
 
     # ── within ────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -334,40 +332,3 @@ def _all_of(schedule: Schedule) -> ScheduleChanges:
     if schedule.payload is None:
         del changes["payload"]
     return cast(ScheduleChanges, changes)
-
-
-def _updated(row: ScheduleRow, now: datetime, *, columns: dict[str, Any]) -> ScheduleRow:
-    after = row._replace(**columns)
-    rescheduled = any(getattr(after, name) != getattr(row, name) for name in (*DECIDES_WHEN, "status"))
-    return after.begun(now, "changed so") if rescheduled and after.status == ScheduleStatus.ACTIVE else after
-
-
-def _paused(row: ScheduleRow, _now: datetime) -> ScheduleRow:
-    if row.status == ScheduleStatus.COMPLETED:
-        raise InvalidTransitionError(row.id, "pause", row.status, "It makes no tasks any more.", kind="Schedule")
-    return row._replace(status=ScheduleStatus.INACTIVE)
-
-
-def _resumed(row: ScheduleRow, now: datetime) -> ScheduleRow:
-    if row.status == ScheduleStatus.ACTIVE:
-        return row
-    try:
-        return row.resumed(now, "resumed")
-    except InvalidRecurrenceError as error:
-        if row.status != ScheduleStatus.COMPLETED:
-            raise
-        raise InvalidTransitionError(row.id, "resume", row.status, str(error), kind="Schedule") from error
-
-
-def _soft_deleted(row: ScheduleRow, now: datetime) -> ScheduleRow:
-    return row if row.deleted_at is not None else row._replace(deleted_at=now)
-
-
-def _restored(row: ScheduleRow, now: datetime) -> ScheduleRow:
-    restored = row._replace(deleted_at=None)
-    if row.deleted_at is None or row.status != ScheduleStatus.ACTIVE:
-        return restored
-    try:
-        return restored.resumed(now, "restored")
-    except InvalidRecurrenceError:
-        return restored._replace(status=ScheduleStatus.COMPLETED, next_run_at=None)
