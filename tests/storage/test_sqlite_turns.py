@@ -192,11 +192,11 @@ async def test_no_transaction_that_waits_is_opened_before_a_heartbeat_of_another
     await turns.database.close()
 
 
-async def test_between_long_transactions_the_lock_is_left_to_other_processes_for_a_moment(
-    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("moments", [((0.0, LIMIT), (LIMIT, 0.0)), ((0.0, 0.0), (0.0, LIMIT))], ids=["short", "long"])
+async def test_between_long_transactions_the_lock_is_left_to_strangers_for_a_moment(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch, moments: object
 ):
-    monkeypatch.setattr("aiotaskstore.storage.sqlite.transactions._LONG", 0.0)
-    monkeypatch.setattr("aiotaskstore.storage.sqlite.transactions._MOMENT", LIMIT)
+    monkeypatch.setattr("aiotaskstore.storage.sqlite.transactions._MOMENTS", moments)
     turns, leave = Turns(sqlite_url), asyncio.Event()
     await turns.open()
     async with (

@@ -19,9 +19,10 @@ from aiotaskstore.storage.sqlite.lock_wait import PAUSE
 
 CLOSING = 5.0
 """Seconds that cleaning up waits for a call that is still under way."""
-_LONG, _MOMENT = 0.05, 0.003
-"""After so many seconds of transactions, the lock is left free for a moment: other processes that wait for it are told
-nothing, and try again once in a while, their heartbeats most often."""
+_MOMENTS = ((0.05, 0.003), (2.0, 0.11))
+"""After how many seconds of transactions the next one waits, and for how many seconds, since whoever waits for the lock
+elsewhere only tries again once in a while. The short moments are for our heartbeats and others in other processes, the
+long ones for SQLite's own wait, which sleeps up to 100 ms at a time and, on most connections, ends after 5 s."""
 _UNDONE = (
     "SQLite has undone this whole transaction after an error (no room, no memory or a failing disk), so nothing of it "
     "is stored. Leave it, and start again once the cause is gone."
@@ -35,8 +36,10 @@ class LentTransactions:
         self._file, self._deadline = file, deadline
         self.memory: aiosqlite.Connection | None = None
         """The connection to a database in memory, while it is open."""
-        self._held = self._ended = 0.0
-        """How long transactions have held the lock since it was left free for a moment, and when the last one ended."""
+        self._held = [0.0 for _ in _MOMENTS]
+        """How long transactions have held the lock since each of these moments."""
+        self._ended = 0.0
+        """When the last one ended."""
         self.undone: WeakSet[aiosqlite.Connection] = WeakSet()
         """Connections of callers whose transaction SQLite has rolled back by itself."""
 
@@ -58,12 +61,17 @@ class LentTransactions:
                 raise
             finally:
                 self._ended = time.monotonic()
-                self._held += self._ended - begun
+                self._held = [held + self._ended - begun for held in self._held]
 
     async def _leave_a_moment(self) -> None:
-        if self.memory is None and self._held > _LONG:
-            self._held = 0.0
-            await asyncio.sleep(max(0.0, self._ended + _MOMENT - time.monotonic()))
+        if self.memory is not None:
+            return
+        until = 0.0
+        for number, (most, moment) in enumerate(_MOMENTS):
+            if self._held[number] > most:
+                self._held[number] = 0.0
+                until = self._ended + moment
+        await asyncio.sleep(max(0.0, until - time.monotonic()))
 
     async def _undo(self, connection: aiosqlite.Connection) -> None:
         """Interrupt the statement that still runs on a lent connection, and roll back.
