@@ -13,7 +13,7 @@ def handlers(journal: Journal) -> TaskRouter:
     """Declare the tasks that write into this journal."""
     router = TaskRouter()
 
-    @router.task
+    @router.task(max_attempts=50)
     async def quick(number: int) -> int:
         with journal.run():
             await asyncio.sleep(0)
@@ -33,14 +33,15 @@ def handlers(journal: Journal) -> TaskRouter:
             return run
 
     @router.task(max_attempts=50)
-    async def rude(context: TaskContext, first: float, later: float) -> int:
-        """As `uneven`, but the first run holds up the worker's event loop all the while."""
+    async def rude(context: TaskContext) -> int:
+        """Until `Journal.let_go`, hold up the worker's event loop in the first run, as a handler should not."""
         run = len(journal.starts(context.task_id)) + 1
         with journal.run():
-            if run == 1:
-                time.sleep(first)  # noqa: ASYNC251 - the fault that is tested
-            else:
-                await asyncio.sleep(later)
+            while not journal.is_let_go:
+                if run == 1:
+                    time.sleep(0.01)  # noqa: ASYNC251 - the fault that is tested
+                else:
+                    await asyncio.sleep(0.01)
             return run
 
     @router.task(max_attempts=50)
@@ -66,11 +67,5 @@ def handlers(journal: Journal) -> TaskRouter:
     def threaded(seconds: float) -> None:
         with journal.run():
             time.sleep(seconds)
-
-    @router.task
-    async def blocking(seconds: float) -> None:
-        """Hold up the worker's event loop, as a handler should not."""
-        with journal.run():
-            time.sleep(seconds)  # noqa: ASYNC251 - the fault that is tested
 
     return router

@@ -29,7 +29,7 @@ class Journal:
     """An append-only file that many processes write a line at a time."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path, self._let_go = path, path.with_suffix(".let_go")
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
 
     def close(self) -> None:
@@ -60,6 +60,14 @@ class Journal:
             raise
         finally:
             self.write("end", os.getpid(), context.task_id, context.attempt, how)
+
+    def let_go(self) -> None:
+        """End the handlers that wait for it, in whatever process."""
+        self._let_go.touch()
+
+    @property
+    def is_let_go(self) -> bool:
+        return self._let_go.exists()
 
     # ── what the tests ask ────────────────────────────────────────────────────────────────────────────────
 

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import NamedTuple
 from urllib.parse import urlsplit, urlunsplit
 
+from aiotaskstore import TaskStore
 from tests.helpers import eventually
 
 
@@ -154,6 +155,19 @@ class Proxy:
                 self.refusing |= cut.refuse
                 return cut
         return None
+
+
+async def several_links(store: TaskStore, count: int) -> None:
+    """Have so many connections in a store's pool."""
+    all_of_them = asyncio.Barrier(count)
+
+    async def use_one() -> None:
+        async with store._require_open().storage.database.session():
+            await all_of_them.wait()
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(count):
+            group.create_task(use_one())
 
 
 @asynccontextmanager

@@ -13,11 +13,9 @@ from aiotaskstore import TaskStore
 from tests.crash.handlers import handlers
 from tests.crash.journal import Journal
 from tests.crash.proxy import Proxy, proxy
+from tests.helpers import LIMIT
 
-pytestmark = [pytest.mark.crash, pytest.mark.timeout(60)]
-
-LIMIT = 30
-"""Seconds against for ever."""
+pytestmark = pytest.mark.crash
 
 
 @pytest.fixture

@@ -17,9 +17,9 @@ from tests.crash.crew import SHORT
 from tests.crash.handlers import handlers
 from tests.crash.journal import Journal
 from tests.crash.proxy import Cut, Link, Proxy, proxy
-from tests.helpers import eventually
+from tests.helpers import LIMIT, eventually
 
-pytestmark = [pytest.mark.crash, pytest.mark.timeout(60)]
+pytestmark = pytest.mark.crash
 
 COMMIT = b"COMMIT"
 MARK = "cut-me-here"
@@ -127,8 +127,8 @@ async def test_a_claim_whose_answer_is_lost_runs_soon_and_once(
         way.cuts.append(Cut(b"talkative", after=b"SKIP LOCKED", forward=forward))
     else:
         way.cuts.append(Cut(COMMIT, after=b"SKIP LOCKED", forward=forward))
-    async with store.dispatcher(heartbeat=0.2, lease=30, cleaner=False):
-        assert await handle.result(timeout=15) == 7
+    async with store.dispatcher(heartbeat=0.2, lease=LIMIT, cleaner=False):
+        assert await handle.result(timeout=LIMIT) == 7
     assert len(way.done) == 1
     task = await handle.task()
     assert (task.status, task.attempt) == ("succeeded", 1)
@@ -148,8 +148,8 @@ async def test_an_outcome_whose_answer_is_lost_is_written_once(
     if _single_statement(way):
         way.cuts.append(Cut(MARK.encode(), after=b"DELETE FROM", forward=forward))  # the results, in finish
     way.cuts.append(Cut(COMMIT, after=b"_task_errors", forward=forward))
-    async with store.dispatcher(**SHORT | {"lease": 30}, concurrency=30):
-        async with asyncio.timeout(20):
+    async with store.dispatcher(**SHORT, concurrency=30):
+        async with asyncio.timeout(LIMIT):
             for task_id in ids:
                 await store.handle(task_id).wait()
     assert not way.cuts
@@ -183,7 +183,7 @@ async def test_a_listener_that_receives_nothing_is_noticed_and_made_again(
     async with proxy(postgresql_url) as way, TaskStore(way.url) as store, TaskStore(postgresql_url) as other:
         store.include(handlers(journal))
         other.include(handlers(journal))
-        async with store.dispatcher(poll_interval=300):
+        async with store.dispatcher(poll_interval=3600):
             assert await _runs(other, 1) == 1
             assert way.freeze(_listens) == 1
             await eventually(lambda: any(_listens(link) and not link.frozen for link in way.links))
@@ -197,7 +197,7 @@ def _listens(link: Link) -> bool:
 
 
 async def _runs(store: TaskStore, number: int) -> object:
-    return await (await store.enqueue("quick", {"number": number})).result(timeout=10)
+    return await (await store.enqueue("quick", {"number": number})).result(timeout=LIMIT)
 
 
 async def _waiting(connection: asyncpg.Connection[asyncpg.Record], wanted: int) -> bool:

@@ -12,7 +12,7 @@ import asyncpg
 import pytest
 
 from aiotaskstore import TaskStore, current_context
-from aiotaskstore.events import BackgroundFailed, ClaimLost, TaskFinished
+from aiotaskstore.events import BackgroundFailed, ClaimLost, TaskFinished, TaskStarted
 from aiotaskstore.mechanics.ids import new_id
 from aiotaskstore.outcome import EMPTY
 from aiotaskstore.storage.storage import Storage
@@ -21,10 +21,8 @@ from aiotaskstore.task import Claim, NewTask
 from tests.crash.crew import SHORT, Crew
 from tests.crash.handlers import handlers
 from tests.crash.journal import Journal
-from tests.helpers import eventually, expect
+from tests.helpers import LIMIT, eventually, expect
 from tests.storage.harness import new_task
-
-pytestmark = pytest.mark.timeout(90)
 
 UNFINISHED = ["scheduled", "waiting", "pending", "running", "paused"]
 ALIASES = ["work", "quick", "unheard_of"]
@@ -65,14 +63,19 @@ async def test_a1_a_rescue_and_a_finish_of_the_same_task(url: str, store: TaskSt
     dead, claims = await claimed_by_the_dead(store, rows)
     lost: set[UUID] = set()
     again: set[UUID] = set()
+    rescued, met = asyncio.Event(), asyncio.Event()
 
     async def rescue(store: TaskStore) -> None:
         storage = storage_of(store)
         for _ in chunks(claims, 7):
             await storage.database.write(lambda: storage.tasks.rescue(dead, 7))
+            if await store.tasks.count(status="pending"):
+                rescued.set()
+                await met.wait()
             await asyncio.sleep(0.002)
 
     async def finish(store: TaskStore) -> None:
+        await met.wait()
         for some in chunks(claims[::-1], 5):
             recorded = await record(storage_of(store), some)
             lost.update(recorded)
@@ -80,47 +83,57 @@ async def test_a1_a_rescue_and_a_finish_of_the_same_task(url: str, store: TaskSt
 
     async def work(store: TaskStore) -> None:
         storage, me = storage_of(store), new_id()
+        await rescued.wait()
         while await store.tasks.count(status="succeeded") < len(rows):
             mine = await storage.database.write(lambda: storage.tasks.claim(me, [("default", 3)], ["work"]))
             again.update(claim.id for claim in mine)
+            assert mine or met.is_set(), "one at least is claimed again before its success is written"
+            met.set()
             assert not await record(storage, mine)
             await asyncio.sleep(0.001)
 
     async with TaskStore(url) as second, TaskStore(url) as third, asyncio.TaskGroup() as group:
         for one, what in ((store, rescue), (second, finish), (third, work)):
             group.create_task(what(one))
-        async with asyncio.timeout(40):
+        async with asyncio.timeout(LIMIT):
             while await store.tasks.count(status="succeeded") < len(rows):  # noqa: ASYNC110 - other stores do it
                 await asyncio.sleep(0.02)
 
     assert await store.tasks.count(status=UNFINISHED) == 0
     assert await store.tasks.count(status="succeeded") == len(rows)
     assert lost == again, "a success is lost if, and only if, somebody had claimed the task again"
-    assert lost or url.startswith("sqlite")
+    assert lost
     assert {row.id for row in rows if row.on_stuck == 0} >= lost
 
 
-async def test_a11_a_task_deleted_while_it_runs(store: TaskStore, journal: Journal):
+async def test_a11_a_task_deleted_while_it_runs(store: TaskStore):
     """Its run finds nothing to write to, says so, and nobody else is disturbed."""
-    async with store.dispatcher(**SHORT | {"lease": 30}):
-        handles = [await store.enqueue("slow", {"seconds": 0.5}) for _ in range(4)]
-        await eventually(lambda: len(journal.starts()) == 4)
+    let_go = asyncio.Event()
+
+    @store.task
+    async def waits() -> None:
+        await let_go.wait()
+
+    async with store.dispatcher(**SHORT):
+        async with expect(store, *[TaskStarted] * 4):
+            handles = [await waits.enqueue() for _ in range(4)]
         async with expect(store, ClaimLost, ClaimLost, TaskFinished, TaskFinished):
             assert await store.tasks.delete(handles[0].id, force=True)
             await store.tasks.cancel(handles[1].id, "by force", force=True)
-        assert await (await store.enqueue("quick", {"number": 1})).result(timeout=10) == 1
+            let_go.set()
+        assert await (await store.enqueue("quick", {"number": 1})).result(timeout=LIMIT) == 1
     assert [await handle.status() for handle in handles] == [None, "cancelled", "succeeded", "succeeded"]
 
 
 async def test_a14_a_crash_spends_no_task_at_once(url: str, store: TaskStore, crew: Crew, journal: Journal):
     """With `max_attempts=1` it is given two more chances, and then says why it failed."""
-    handle = await store.enqueue("slow", {"seconds": 60}, max_attempts=1)
+    handle = await store.enqueue("slow", {"seconds": 3600}, max_attempts=1)
     for run in range(1, 4):
         worker = crew.worker(url, **SHORT)
         await eventually(lambda: len(journal.starts(handle.id)) == run)  # noqa: B023 - asked here and now
-        crew.kill(worker)
+        await crew.bury(store, worker)
     crew.worker(url, **SHORT)
-    task = await handle.wait(timeout=20)
+    task = await handle.wait(timeout=LIMIT)
     assert (task.status, task.finish_reason, task.attempt) == ("failed", "stuck", 3)
     assert [error.type for error in task.errors] == ["Stuck"] * 3
 
@@ -136,9 +149,9 @@ async def test_a15_what_cannot_be_read_stops_no_rescue(store: TaskStore):
     store.on(BackgroundFailed, failures.append)
     async with store.dispatcher(**SHORT):
         for row in good:
-            assert await store.handle(row.id).result(timeout=15) == 7
+            assert await store.handle(row.id).result(timeout=LIMIT) == 7
         for row in bad:
-            task = await store.handle(row.id).wait(timeout=15)
+            task = await store.handle(row.id).wait(timeout=LIMIT)
             assert task.status == "failed"
             assert task.error is not None
             assert task.error.startswith("PayloadError")
@@ -178,7 +191,7 @@ async def test_b36_a_pool_of_one_connection(url: str, size: int):
 
     async with store, store.dispatcher(concurrency=20, heartbeat=0.2, lease=30, poll_interval=0.1):
         handles = await asyncio.gather(*(branch.enqueue(number) for number in range(40)))  # noqa: TID251 - short
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(LIMIT):
             for handle in handles:
                 for child in await handle.result():
                     assert (await store.handle(child).wait()).status == "succeeded"
@@ -193,15 +206,15 @@ async def test_b38_tables_are_found_whatever_the_search_path(postgresql_url: str
     store.include(handlers(journal))
     async with set_on(postgresql_url, "search_path TO elsewhere"), store, store.dispatcher(poll_interval=300):
         for number in range(3):
-            assert await (await store.enqueue("quick", {"number": number})).result(timeout=10) == number
+            assert await (await store.enqueue("quick", {"number": number})).result(timeout=LIMIT) == number
         failing = await store.enqueue("flaky", {"failures": 2})
-        assert (await failing.wait(timeout=10)).attempt == 3
+        assert (await failing.wait(timeout=LIMIT)).attempt == 3
         connection = await asyncpg.connect(postgresql_url)
         await connection.execute("SET search_path TO pg_catalog")
         async with connection.transaction():
             joined = await store.using(connection).enqueue("quick", {"number": 9})
         await connection.close()
-        assert await joined.result(timeout=10) == 9
+        assert await joined.result(timeout=LIMIT) == 9
     tables = "SELECT count(*) FROM pg_tables WHERE schemaname IN ('elsewhere', 'public')"
     assert await execute(postgresql_url, tables) == 0
 
@@ -220,7 +233,7 @@ async def test_b39_a_database_whose_default_is_serializable(postgresql_url: str,
         async def all_ended() -> bool:
             return await store.tasks.count(status="succeeded") == len(ids)
 
-        await eventually(all_ended, 40)
+        await eventually(all_ended)
         await crew.stop(workers)
     assert sum(journal.counts().values()) == len(ids) + 100
     assert journal.overlaps() == []
@@ -228,17 +241,18 @@ async def test_b39_a_database_whose_default_is_serializable(postgresql_url: str,
 
 async def test_f71_told_to_end_under_load(url: str, store: TaskStore, crew: Crew, journal: Journal):
     """Again and again, in the middle of the work: it ends in time, and leaves nothing running."""
-    await store.enqueue_many([store.draft("slow", {"seconds": 0.02}) for _ in range(400)])
-    for round_ in range(3):
-        worker = crew.worker(url, concurrency=20, grace=5)
-        await eventually(lambda: len(journal.starts()) > 60 * (round_ + 1))  # noqa: B023 - asked here and now
+    for _ in range(3):
+        await store.enqueue_many([store.draft("slow", {"seconds": 0.02}) for _ in range(150)])
+        before = len(journal.starts())
+        worker = crew.worker(url, concurrency=20, grace=LIMIT)
+        await eventually(lambda: len(journal.starts()) > before + 60)  # noqa: B023 - asked here and now
         worker.signal(signal.SIGTERM)
-        assert await worker.ends(10) == 0
+        assert await worker.ends() == 0
         assert worker.said("stopped", "drained")
         assert await store.tasks.count(status="running") == 0
         assert await store.tasks.count(status="succeeded") == len(journal.starts())
     crew.worker(url, concurrency=20)
-    await eventually(lambda: len(journal.ends()) == 400)
+    await eventually(lambda: len(journal.ends()) == 450)
     assert set(journal.counts().values()) == {1}
 
 
@@ -247,15 +261,15 @@ async def test_f74_columns_of_a_newer_version(url: str, store: TaskStore, crew: 
     worker = crew.worker(url, poll_interval=0.2)
     await worker.receives("started")
     for number in range(12):  # until everything is prepared
-        assert await (await store.enqueue("quick", {"number": number})).result(timeout=10) == number
-    assert (await (await store.enqueue("flaky", {"failures": 1})).wait(timeout=10)).attempt == 2
+        assert await (await store.enqueue("quick", {"number": number})).result(timeout=LIMIT) == number
+    assert (await (await store.enqueue("flaky", {"failures": 1})).wait(timeout=LIMIT)).attempt == 2
     storage = storage_of(store)
     for table in ("tasks", "history", "dispatchers", "task_errors"):
         async with storage.database.session() as session:
             await session.script(f"ALTER TABLE aiotaskstore_{table} ADD COLUMN invented_later INTEGER DEFAULT 5")
     for number in range(12):
-        assert await (await store.enqueue("quick", {"number": number})).result(timeout=10) == number
-    assert (await (await store.enqueue("flaky", {"failures": 1})).wait(timeout=10)).attempt == 2
+        assert await (await store.enqueue("quick", {"number": number})).result(timeout=LIMIT) == number
+    assert (await (await store.enqueue("flaky", {"failures": 1})).wait(timeout=LIMIT)).attempt == 2
     assert not worker.said("trouble")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -14,7 +13,7 @@ from aiotaskstore.events import BackgroundFailed, BackgroundRecovered
 from tests.crash.proxy import Proxy, proxy
 from tests.helpers import LIMIT, eventually, expect
 
-pytestmark = [pytest.mark.crash, pytest.mark.timeout(90)]
+pytestmark = pytest.mark.crash
 
 
 @pytest.fixture
@@ -34,7 +33,7 @@ async def test_a_heartbeat_whose_link_hangs_is_sent_on_another_before_any_run_is
             await let_go.wait()
             return "kept"
 
-        async with store.dispatcher(heartbeat=0.5, lease=8, healer=False):
+        async with store.dispatcher(heartbeat=0.5, lease=12, healer=False):
             async with expect(store, TaskStarted):
                 handle = await work.enqueue()
             async with expect(store, BackgroundFailed, BackgroundRecovered, loop="heartbeat"):
@@ -46,6 +45,7 @@ async def test_a_heartbeat_whose_link_hangs_is_sent_on_another_before_any_run_is
 
 async def test_a_stop_ends_although_every_link_hangs(way: Proxy):
     async with TaskStore(way.url) as store:
+        store._require_open().storage.database.deadline = 10 * LIMIT
 
         @store.task
         async def waits() -> None:
@@ -57,12 +57,9 @@ async def test_a_stop_ends_although_every_link_hangs(way: Proxy):
             await waits.enqueue()
         way.freezing = True
         way.freeze_all()
-        started = time.monotonic()
-        async with asyncio.timeout(LIMIT):
+        async with asyncio.timeout(LIMIT):  # it never waits for the database's whole deadline
             await dispatcher.stop(grace=0.2)
         assert not dispatcher.running
-        # grace, stuck_grace, and what the database is given to answer: never its whole deadline of 30 s
-        assert time.monotonic() - started < 25
         way.freezing = False
         for link in list(way.links):
             link.close()
@@ -86,7 +83,7 @@ async def test_after_an_outage_work_goes_on_as_soon_as_the_database_answers_anyb
             way.refusing = True
             for link in list(way.links):
                 link.close()
-            await eventually(lambda: any(one.loop == "claimer" and one.failures >= 5 for one in failures), limit=60)
+            await eventually(lambda: any(one.loop == "claimer" and one.failures >= 5 for one in failures))
             async with expect(store, BackgroundRecovered, loop="claimer"):
                 way.refusing = False
                 handle = await elsewhere.enqueue("work")

@@ -14,9 +14,9 @@ from tests.crash.crew import SHORT
 from tests.crash.handlers import handlers
 from tests.crash.journal import Journal
 from tests.crash.transactions import rolled_back
-from tests.helpers import Mine, my_connection
+from tests.helpers import LIMIT, Mine, my_connection
 
-pytestmark = [pytest.mark.crash, pytest.mark.timeout(60)]
+pytestmark = pytest.mark.crash
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ async def test_the_others_go_through_and_it_is_stored_once_it_is_free(url: str, 
         held = await store.using(connection).enqueue("quick", {"number": 0}, external_id="held")
         waiting = [group.create_task(_enqueue(store, "held")) for _ in range(3)]
         others = [group.create_task(_enqueue(store, name)) for name in ("a", "hel", "helc", "hele", "z")]
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(LIMIT):
             for other in others:
                 await other
             await _enqueue(store, "later")
@@ -56,7 +56,7 @@ async def test_however_many_are_held_the_others_go_through(url: str, store: Task
         inside = store.using(connection)
         await inside.enqueue_many([inside.draft("quick", {"number": 0}, external_id=name) for name in names])
         waiting = [group.create_task(_enqueue(store, name)) for name in names]
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(LIMIT):
             async with asyncio.TaskGroup() as promptly:
                 for number in range(60):
                     promptly.create_task(_enqueue(store, f"free {number}"))
@@ -76,7 +76,7 @@ async def test_a_bulk_that_wants_it_holds_none_of_its_other_ids_meanwhile(url: s
         bulk = group.create_task(store.enqueue_many(drafts))
         await asyncio.sleep(0.3)  # so that it has met the held id
         async with TaskStore(url) as other:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(LIMIT):
                 first = await other.enqueue("quick", {"number": 2}, external_id="before", unchecked=True)
         assert not bulk.done()
     assert bulk.result()[0] == first.id
@@ -84,10 +84,11 @@ async def test_a_bulk_that_wants_it_holds_none_of_its_other_ids_meanwhile(url: s
 
 
 async def test_whoever_waits_for_it_gives_up_after_enqueue_timeout(url: str, journal: Journal):
-    async with TaskStore(url, enqueue_timeout=0.7) as store:
-        store.include(handlers(journal))
+    async with TaskStore(url, enqueue_timeout=0.7) as store, TaskStore(url) as patient:
+        for one in (store, patient):
+            one.include(handlers(journal))
         async with rolled_back(url) as connection:
-            await store.using(connection).enqueue("quick", {"number": 0}, external_id="held")
+            await patient.using(connection).enqueue("quick", {"number": 0}, external_id="held")
             for call in (
                 lambda: _enqueue(store, "held"),
                 lambda: store.enqueue_many([store.draft("quick", {"number": 1}, external_id="held")]),
@@ -95,7 +96,7 @@ async def test_whoever_waits_for_it_gives_up_after_enqueue_timeout(url: str, jou
                 with pytest.raises(DatabaseUnavailableError, match="enqueue_timeout"):
                     await call()
         assert await store.tasks.count() == 0
-        await _enqueue(store, "held")
+        await _enqueue(patient, "held")
 
 
 async def test_those_who_wait_for_it_are_served_in_order(url: str, store: TaskStore):
@@ -111,20 +112,21 @@ async def test_those_who_wait_for_it_are_served_in_order(url: str, store: TaskSt
 
 async def test_a_transaction_that_waits_for_it_is_ended_after_enqueue_timeout(url: str, journal: Journal):
     """Whatever the driver must do for that: afterwards the transaction works, or says that it does not."""
-    async with TaskStore(url, enqueue_timeout=1) as store, AsyncExitStack() as stack:
-        store.include(handlers(journal))
+    async with TaskStore(url, enqueue_timeout=1) as store, TaskStore(url) as patient, AsyncExitStack() as stack:
+        for one in (store, patient):
+            one.include(handlers(journal))
         connection = await stack.enter_async_context(rolled_back(url))
-        await store.using(connection).enqueue("quick", {"number": 0}, external_id="held")
+        await patient.using(connection).enqueue("quick", {"number": 0}, external_id="held")
         mine = await stack.enter_async_context(my_connection(url))
         await mine.begin()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(LIMIT):
             with pytest.raises(DatabaseUnavailableError):
                 await store.using(mine.connection).enqueue("quick", {"number": 1}, external_id="held")
             if url.startswith("postgresql") or not mine.connection.closed:
-                await store.using(mine.connection).enqueue("quick", {"number": 1}, external_id="free")
+                await patient.using(mine.connection).enqueue("quick", {"number": 1}, external_id="free")
                 await mine.commit()
                 assert await store.tasks.count() == 1
-            await _enqueue(store, "other")
+            await _enqueue(patient, "other")
 
 
 @pytest.mark.parametrize("isolation", ["READ COMMITTED", "REPEATABLE READ"])
@@ -135,7 +137,7 @@ async def test_asking_for_a_stored_one_does_not_keep_others_from_asking(url: str
         inside = store.using(mine.connection)
         again = await inside.enqueue("quick", {"number": 1}, external_id="stored", on_conflict="return")
         assert again.id == stored.id
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(LIMIT):
             assert (await _enqueue(store, "stored")).id == stored.id
         await mine.rollback()
 
@@ -177,7 +179,7 @@ async def test_one_that_has_ended_since_the_transactions_snapshot_is_free_and_no
             await mine.rollback()
             return
         second = await inside.enqueue("quick", {"number": 2}, external_id="one", unique_while="live")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(LIMIT):
             plain = await store.enqueue("quick", {"number": 3})
             await store.tasks.cancel(plain.id)
         await mine.commit()
@@ -195,7 +197,7 @@ async def test_what_the_transaction_itself_did_counts(url: str, store: TaskStore
             "quick", {"number": 3}, external_id="one", unique_while="live", on_conflict="return"
         )
         assert again.id == second.id
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(LIMIT):
             plain = await store.enqueue("quick", {"number": 3})
             await store.tasks.cancel(plain.id)
         await mine.commit()
@@ -231,7 +233,7 @@ async def test_acting_on_a_finished_task_in_a_transaction_locks_nobody_out(url: 
             await inside.tasks.retry(done.id)
         else:
             await inside.tasks.delete(done.id)
-        async with asyncio.timeout(8):
+        async with asyncio.timeout(LIMIT):
             plain = await store.enqueue("quick", {"number": 3})
             await store.tasks.cancel(plain.id)
             await _enqueue(store, "another")

@@ -8,12 +8,12 @@ from uuid import UUID
 import pytest
 
 from aiotaskstore import Draft, TaskStore
-from tests.crash.crew import SHORT, Crew, Program
+from tests.crash.crew import SHORT, Crew, Program, end_lease
 from tests.crash.handlers import handlers
 from tests.crash.journal import Journal
 from tests.helpers import eventually
 
-pytestmark = [pytest.mark.crash, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.crash
 
 KILLS = 4
 """Times that one worker is killed; at the end, all are killed at once."""
@@ -27,24 +27,25 @@ async def test_every_task_ends_exactly_once_in_the_history(url: str, crew: Crew,
         store.include(handlers(journal))
         ids: list[UUID] = []
 
-        async def busy(workers: list[Program], *, runs: int) -> bool:
-            """Whether each of them has so many runs; however long that takes, there is enough to do until then."""
+        async def killed(victim: Program, *, runs: int) -> bool:
+            """Kill it once it has so many runs; however long that takes, there is enough to do until then."""
             if await store.tasks.count(status="pending") < 100:
                 ids.extend(await store.enqueue_many(_drafts(store)))
-            return all(len(journal.open_runs(worker.pid)) >= runs for worker in workers)
+            return crew.killed_amid(victim, runs=runs)
 
         workers = [crew.worker(url, **options) for _ in range(3)]
         for kill in range(KILLS):
             victim = workers[kill % len(workers)]
-            await eventually(lambda: busy([victim], runs=4))  # noqa: B023 - asked here and now
-            crew.kill(victim)
+            await eventually(lambda: killed(victim, runs=4))  # noqa: B023 - asked here and now
+            await end_lease(store, victim)
             workers[kill % len(workers)] = crew.worker(url, **options)
-        await eventually(lambda: busy(workers, runs=1))
         for worker in workers:
-            crew.kill(worker)
+            await eventually(lambda: killed(worker, runs=1))  # noqa: B023 - asked here and now
+        for worker in workers:
+            await end_lease(store, worker)
         workers = [crew.worker(url, **options) for _ in range(2)]
 
-        await eventually(lambda: _finished(store), 60)
+        await eventually(lambda: _finished(store))
         await crew.stop(workers)
 
         tasks = await store.tasks.list(id_in=ids)
@@ -67,7 +68,7 @@ def _drafts(store: TaskStore) -> list[Draft[Any]]:
     drafts += [store.draft("flaky", {"failures": number % 3}) for number in range(20)]
     drafts += [store.draft("talkative", {"steps": 4}) for _ in range(14)]
     drafts += [store.draft("threaded", {"seconds": 0.2}) for _ in range(7)]
-    drafts += [store.draft("quick", {"number": number}, max_attempts=50) for number in range(50)]
+    drafts += [store.draft("quick", {"number": number}) for number in range(50)]
     return [draft for step in range(29) for draft in drafts[step::29]]
 
 

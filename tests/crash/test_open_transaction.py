@@ -1,4 +1,7 @@
-"""A caller's transaction stays open for long: whatever it did in it, nobody else waits for it."""
+"""A caller's transaction stays open for long: whatever it did in it, nobody else waits for it.
+
+It stays open until the others are done, so whoever waited for it would wait in vain.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +16,7 @@ from tests.crash.crew import SHORT
 from tests.crash.handlers import handlers
 from tests.crash.journal import Journal
 from tests.crash.transactions import rolled_back
-
-pytestmark = pytest.mark.timeout(60)
-
-PATIENCE = 4
-"""Less than MySQL's wait for a lock, so that a stall shows as one."""
+from tests.helpers import LIMIT
 
 
 @pytest.fixture
@@ -42,7 +41,7 @@ async def test_nobody_waits_for_it(url: str, store: TaskStore, did: str, before:
     touched = await store.enqueue_many([store.draft("quick", {"number": n}, delay=3600) for n in range(3)])
     async with rolled_back(url) as connection:
         await _do(store.using(connection), did, [str(task_id) for task_id in touched])
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(LIMIT):
             alone = await store.enqueue("quick", {"number": 1})
             keyed = await store.enqueue("quick", {"number": 2}, external_id="another")
             several = await store.enqueue_many([store.draft("quick", {"number": n}) for n in range(12)])
@@ -52,7 +51,7 @@ async def test_nobody_waits_for_it(url: str, store: TaskStore, did: str, before:
                 await store.tasks.delete(standing[1])
                 await store.tasks.retry(standing[2])
         async with store.dispatcher(**SHORT, poll_interval=0.1):
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(LIMIT):
                 for task_id in (alone.id, keyed.id, later.id, *several, *standing[2:3]):
                     assert (await store.handle(task_id).wait()).status == "succeeded"
 
@@ -76,20 +75,20 @@ async def test_the_outcomes_of_others_are_written_while_it_has_locked_one_runnin
             raise Retry("once more") if end == "retry" else ValueError("no good")
         return number
 
-    async with store.dispatcher(**SHORT | {"heartbeat": 0.3, "lease": 10.0}) as dispatcher:
+    async with store.dispatcher(**SHORT) as dispatcher:
         held = await work.enqueue(0)
         await locked.wait()
         async with rolled_back(url) as connection:
             await store.using(connection).tasks.cancel(held.id)
             finish.set()
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(LIMIT):
                 for count in (1, 5, 50):
                     others = [
                         store.handle(id_) for id_ in await store.enqueue_many([work.draft(n + 1) for n in range(count)])
                     ]
                     assert [await other.result() for other in others] == [n + 1 for n in range(count)]
             assert await held.status() == "running"
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(LIMIT):
             assert await held.result() == 0
             task = await held.task()
             if end == "told":

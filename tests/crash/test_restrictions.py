@@ -13,8 +13,6 @@ from tests.crash.handlers import handlers
 from tests.crash.journal import Journal
 from tests.helpers import LIMIT, eventually
 
-pytestmark = pytest.mark.timeout(90)
-
 
 @pytest.fixture
 async def store(url: str, journal: Journal) -> AsyncIterator[TaskStore]:
@@ -34,7 +32,9 @@ async def test_processes_leave_a_paused_queue_alone_until_it_is_resumed(url: str
 
     await store.queues.pause("paused")
     held = await _held(store, probe)
-    workers[0].kill()  # a worker that starts in its place knows of the pause before its first claim
+    for worker in workers:
+        await crew.bury(store, worker)
+    # A worker that starts in their place knows of the pause before its first claim.
     await crew.worker(url, **SHORT).receives("started")
     assert await _held(store, probe, at_once=True)
     await store.queues.resume("paused")
@@ -43,7 +43,7 @@ async def test_processes_leave_a_paused_queue_alone_until_it_is_resumed(url: str
 
 async def test_processes_run_no_task_of_a_definition_that_is_switched_off(url: str, store: TaskStore, crew: Crew):
     await crew.worker(url, **SHORT).receives("started")
-    waiting = [await store.enqueue("slow", {"seconds": 0.01}, delay=3600) for _ in range(20)]
+    waiting = [await store.enqueue("slow", {"seconds": 0.01}, delay=3600) for _ in range(500)]
     await store.definitions.cancel("slow")
 
     async def probe() -> Any:

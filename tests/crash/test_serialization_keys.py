@@ -13,7 +13,7 @@ from tests.crash.handlers import handlers
 from tests.crash.journal import Journal
 from tests.helpers import eventually
 
-pytestmark = [pytest.mark.crash, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.crash
 
 KEYS, EACH, KILLS = 4, 16, 3
 
@@ -32,9 +32,9 @@ async def test_workers_that_are_killed_never_leave_two_of_a_key_running(url: str
         workers = [crew.worker(url, **options) for _ in range(3)]
         for _ in range(KILLS):
             victim = await eventually(lambda: next((one for one in workers if journal.open_runs(one.pid)), None))
-            crew.kill(victim)
+            await crew.bury(store, victim)
             workers[workers.index(victim)] = crew.worker(url, **options)
-        await eventually(lambda: _finished(store, len(ids)), 90)
+        await eventually(lambda: _finished(store, len(ids)))
         await crew.stop(workers)
     key_of = {str(task_id): f"k{number % KEYS}" for number, task_id in enumerate(ids)}
     assert _overlaps(journal, key_of) == []
@@ -54,6 +54,7 @@ async def test_a_key_that_a_dead_process_did_not_grant_is_granted_by_the_sweep(
         else:
             draft = store.draft("quick", {"number": 1}, serialization_key="k")
             await store.enqueue_many([draft] * 3)
+            await eventually(lambda: store.tasks.count(status="pending"))
             dead = crew._start("ungranted", given)
         assert await dead.ends() == -signal.SIGKILL, dead.text
         unfinished = ["waiting"] * (3 if dies == "after it stored them" else 2)

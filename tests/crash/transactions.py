@@ -11,6 +11,8 @@ import aiomysql
 import aiosqlite
 import asyncpg
 
+from tests.helpers import LIMIT
+
 
 @asynccontextmanager
 async def rolled_back(url: str) -> AsyncIterator[Any]:
@@ -34,7 +36,7 @@ async def rolled_back(url: str) -> AsyncIterator[Any]:
             stack.push_async_callback(mysql.rollback)
             yield mysql
         else:
-            sqlite = await stack.enter_async_context(aiosqlite.connect(parts.path[1:]))
+            sqlite = await stack.enter_async_context(aiosqlite.connect(parts.path[1:], timeout=LIMIT))
             await sqlite.execute("BEGIN IMMEDIATE")
             stack.push_async_callback(sqlite.rollback)
             yield sqlite

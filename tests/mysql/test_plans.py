@@ -13,8 +13,6 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
-import pytest
-
 from aiotaskstore.mechanics.ids import new_id
 from aiotaskstore.outcome import EMPTY
 from aiotaskstore.storage import migrations
@@ -28,8 +26,6 @@ from aiotaskstore.storage.tasks import Changes
 from aiotaskstore.storage.transitions import Marked
 from aiotaskstore.task import NewTask
 from tests.storage.harness import new_task
-
-pytestmark = pytest.mark.timeout(120)
 
 ROWS, BATCH, FEW = 20_000, 1_000, 20
 """Tasks that are there, and rows in one statement."""

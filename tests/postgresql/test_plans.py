@@ -35,8 +35,6 @@ from tests.helpers import eventually
 from tests.postgresql.explained import Connection, Explainer, Plan
 from tests.storage.harness import new_task
 
-pytestmark = pytest.mark.timeout(120)
-
 ROWS, LATER = 20_000, 3_000
 """Pending rows, and scheduled rows that are due."""
 BATCH, FEW = 1_000, 20

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-START_LIMIT = 45.0
+START_LIMIT = 120.0
 STOP_LIMIT = 30.0
 
 _WATCHER = """
