@@ -13,10 +13,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.helpers import eventually
+from tests.helpers import LIMIT, eventually
 
 ROOT = Path(__file__).resolve().parents[2]
-LIMIT = 50.0
 APP = "--app=tests.cli.app:store"
 
 

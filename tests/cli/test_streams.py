@@ -12,6 +12,7 @@ import pytest
 from aiotaskstore import TaskStore
 from aiotaskstore.noop import noop
 from tests.cli.command import ROOT, needs_terminal, screen_of
+from tests.helpers import LIMIT
 
 COLOUR = "\x1b["
 ENQUEUE = "enqueue --app=tests.cli.app:store add '{\"a\": 1}'"
@@ -32,7 +33,7 @@ def shell(line: str, url: str, **env: str) -> subprocess.CompletedProcess[str]:
     """Run a line of bash in which `aiotaskstore` is ours."""
     command = f'aiotaskstore() {{ {sys.executable} -m aiotaskstore "$@"; }}; set -o pipefail; {line}'
     return subprocess.run(
-        ["bash", "-c", command], capture_output=True, text=True, timeout=50, check=False,
+        ["bash", "-c", command], capture_output=True, text=True, timeout=LIMIT, check=False,
         env={**os.environ, "PYTHONUNBUFFERED": "", "PYTHONPATH": str(ROOT), "AIOTASKSTORE_URL": url, **env},
     )  # fmt: skip
 

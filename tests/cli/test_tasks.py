@@ -64,7 +64,7 @@ async def test_a_command_waits_for_the_end_of_its_task(cli: Commands, sqlite_url
     assert "explode failed: RuntimeError: a reason" in failed.err
     answer = await told.ends()
     assert (answer.code, answer.json["status"], answer.json["error"]) == (1, "failed", "RuntimeError: told")
-    assert "RuntimeError: a reason" in worker.err  # and its traceback, for whoever runs the worker
+    await worker.says("RuntimeError: a reason")  # and its traceback, for whoever runs the worker
 
     (dispatcher,) = (await cli.done("stats", "--json", "--url", sqlite_url)).json["dispatchers"]
     assert dispatcher.keys() == {"id", "name", "host", "pid", "started_at", "heartbeat_at", "silent_for"}
@@ -85,7 +85,7 @@ async def test_show_tells_where_an_attempt_failed_and_when_the_next_is_due(cli: 
     shown = await cli.done("show", task_id, "--url", sqlite_url)
     told = facts(shown.out)
     assert (told["status"], told["attempt"]) == ("scheduled", "1 of 3")
-    assert told["next attempt"].partition("(")[2].startswith(("in 59m", "in 1h"))
+    assert told["next attempt"].partition("(")[2].startswith(("in 5", "in 1h"))
     assert told["attempt 1"].endswith("ValueError: no luck")
     assert "app.py" in shown.out
     assert 'raise ValueError("no luck")' in shown.out

@@ -15,7 +15,8 @@ from aiotaskstore import Task, TaskStore
 from tests.cli import app
 from tests.cli.command import APP, Commands
 from tests.crash.proxy import Proxy
-from tests.helpers import eventually
+from tests.helpers import LIMIT, change, eventually
+from tests.servers.processes import free_port
 
 
 @pytest.fixture
@@ -205,13 +206,11 @@ async def test_several_wait_for_a_database_that_is_started_later(cli: Commands, 
 
 async def waited(cli: Commands, url: str, *more: str) -> None:
     """Start a worker before there is anything at its URL, and see it drain."""
-    proxy = Proxy(url)
-    await proxy.open()
-    away, port = proxy.url, urlsplit(proxy.url).port
-    proxy.close()
+    proxy, port = Proxy(url), free_port()
+    away = urlsplit(url)._replace(netloc=f"{urlsplit(url).netloc.rpartition('@')[0]}@127.0.0.1:{port}").geturl()
     worker = cli.start("worker", "--drain", "--wait-for-database", "5m", APP, "--url", away, *more)
     await worker.says("Trying again for 5m.")
-    await proxy.open(port or 0)
+    await proxy.open(port)
     answer = await worker.ends()
     proxy.close()
     assert answer.code == 0, answer
@@ -235,16 +234,19 @@ async def test_each_event_loop_works(cli: Commands, store: TaskStore, sqlite_url
         pytest.importorskip("uvloop")
     handle = await store.enqueue("add", {"a": 1})
     await cli.done("worker", "--drain", "--loop", loop, APP, "--url", sqlite_url)
-    assert await handle.result(timeout=1) == 2
+    assert await handle.result(timeout=LIMIT) == 2
 
 
 async def test_two_processes_share_the_work_and_stop_together(cli: Commands, store: TaskStore, sqlite_url: str):
     tasks = await lingering(store, cli.folder, 4)
-    worker = cli.start("worker", APP, "--processes", "2", "-q", "default:2", "--lease", "1", "--url", sqlite_url)
+    worker = cli.start("worker", APP, "--processes", "2", "-q", "default:2", "--lease", "8s", "--url", sqlite_url)
     await running(store, 4)
     first = await started(cli.folder, 2)
     os.kill(min(first), signal.SIGKILL)
     await worker.says("SIGKILL); starting it again")
+    # The lease of the dead one is over at once, so that the others' may be long.
+    database = store._require_open().storage.database
+    await change(database, "UPDATE aiotaskstore_dispatchers SET lease = 0 WHERE pid = :pid", pid=min(first))
     await started(cli.folder, 3)  # its tasks were rescued, and its successor runs them
     await running(store, 4)
     worker.signal(signal.SIGTERM)
