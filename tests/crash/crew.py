@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SHORT: dict[str, Any] = {"heartbeat": 0.3, "lease": LIMIT, "healer": 0.2, "cleaner": False}
 """A dispatcher that often looks for the dead, and whose own lease outlasts any pause of a busy machine.
 
-So only those are taken for dead whose lease a test ends: `Crew.bury`.
+So only those are taken for dead whose lease a test ends: `Crew.kill_and_end_lease`.
 """
 
 
@@ -128,7 +128,7 @@ class Crew:
         self.kill(program)
         return True
 
-    async def bury(self, store: TaskStore, program: Program) -> None:
+    async def kill_and_end_lease(self, store: TaskStore, program: Program) -> None:
         """Kill a worker unless it is dead, and have its lease be over."""
         if program.process.poll() is None:
             self.kill(program)

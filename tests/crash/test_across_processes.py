@@ -182,7 +182,7 @@ async def test_a_handler_that_blocks_the_loop_is_not_dead(url: str, store: TaskS
     for _ in range(3):
         before = await _heartbeats(store)
         assert len(before) == len(workers)
-        await eventually(lambda: _all_heard_again(store, before))  # noqa: B023 - asked here and now
+        await eventually(lambda: _each_sent_another(store, before))  # noqa: B023 - asked here and now
     assert journal.ends() == [], "both are blocked all the while"
     journal.let_go()
     for handle in blocking:
@@ -217,7 +217,7 @@ async def _heartbeats(store: TaskStore) -> dict[UUID, datetime]:
     return {row.id: row.heartbeat_at for row in await storage.database.read(storage.dispatchers.list)}
 
 
-async def _all_heard_again(store: TaskStore, before: dict[UUID, datetime]) -> bool:
+async def _each_sent_another(store: TaskStore, before: dict[UUID, datetime]) -> bool:
     return all(at > before[dispatcher] for dispatcher, at in (await _heartbeats(store)).items())
 
 

@@ -131,7 +131,7 @@ async def test_a14_a_crash_spends_no_task_at_once(url: str, store: TaskStore, cr
     for run in range(1, 4):
         worker = crew.worker(url, **SHORT)
         await eventually(lambda: len(journal.starts(handle.id)) == run)  # noqa: B023 - asked here and now
-        await crew.bury(store, worker)
+        await crew.kill_and_end_lease(store, worker)
     crew.worker(url, **SHORT)
     task = await handle.wait(timeout=LIMIT)
     assert (task.status, task.finish_reason, task.attempt) == ("failed", "stuck", 3)

@@ -33,7 +33,7 @@ async def test_processes_leave_a_paused_queue_alone_until_it_is_resumed(url: str
     await store.queues.pause("paused")
     held = await _held(store, probe)
     for worker in workers:
-        await crew.bury(store, worker)
+        await crew.kill_and_end_lease(store, worker)
     # A worker that starts in their place knows of the pause before its first claim.
     await crew.worker(url, **SHORT).receives("started")
     assert await _held(store, probe, at_once=True)

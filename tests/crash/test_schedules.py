@@ -45,7 +45,7 @@ async def test_five_dispatchers_of_which_some_are_killed_make_one_task_for_each_
             )
         for part in (1, 2, 3):
             await eventually(lambda: _made(store, OCCURRENCES * part // 4))  # noqa: B023 - asked here and now
-            await crew.bury(store, workers.pop())
+            await crew.kill_and_end_lease(store, workers.pop())
         await eventually(lambda: _completed(store))
         schedules = await store.schedules.list()
         await eventually(lambda: _finished(store))

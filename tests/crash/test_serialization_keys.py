@@ -32,7 +32,7 @@ async def test_workers_that_are_killed_never_leave_two_of_a_key_running(url: str
         workers = [crew.worker(url, **options) for _ in range(3)]
         for _ in range(KILLS):
             victim = await eventually(lambda: next((one for one in workers if journal.open_runs(one.pid)), None))
-            await crew.bury(store, victim)
+            await crew.kill_and_end_lease(store, victim)
             workers[workers.index(victim)] = crew.worker(url, **options)
         await eventually(lambda: _finished(store, len(ids)))
         await crew.stop(workers)
