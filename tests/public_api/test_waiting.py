@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from functools import partial
+from itertools import chain
 from typing import Any
 from uuid import UUID
 
@@ -122,8 +123,6 @@ async def test_more_than_one_statement_takes_are_asked_for_in_turn(url: str, mon
         parts = store._require_open()
         asked: list[list[UUID]] = []
         never = [await store.enqueue("never", unchecked=True, delay=3600) for _ in range(25)]
-        waiting = soon(*(handle.wait() for handle in never))
-        await eventually(lambda: len(parts.waiting._waiters) == 25 and not parts.waiting._fresh)
         finished_among = parts.storage.tasks.finished_among
 
         def noting(ids: Any) -> Any:
@@ -131,6 +130,9 @@ async def test_more_than_one_statement_takes_are_asked_for_in_turn(url: str, mon
             return finished_among(ids)
 
         parts.storage.tasks.finished_among = noting  # type: ignore[method-assign]
+        waiting = soon(*(handle.wait() for handle in never))
+        await eventually(lambda: sorted(chain(*asked)) == sorted(handle.id for handle in never))
+        asked.clear()
         for _ in range(5):
             await parts.waiting.look_once(everybody=True)
         assert [len(ids) for ids in asked] == [10] * 5
