@@ -17,6 +17,7 @@ from aiotaskstore.dispatch.cleaner import Cleaner
 from aiotaskstore.dispatch.deadlines import Deadlines
 from aiotaskstore.dispatch.dependencies import DispatcherDependencies, KeyGrants
 from aiotaskstore.dispatch.dispatcher_settings import DispatcherSettings
+from aiotaskstore.dispatch.freed_keys import FreedKeys
 from aiotaskstore.dispatch.heartbeat import HeartbeatSender
 from aiotaskstore.dispatch.in_flight import InFlight
 from aiotaskstore.dispatch.instance_lifecycle import InstanceLifecycle
@@ -137,7 +138,7 @@ class Assembly:
             mark_idle=self._mark_idle if storage.database.notifies_idle_dispatchers else None,
             expects_work=lambda: self.key_grants.pending or self.recorder.will_free_keys,
         )
-
+        self.freed_keys: FreedKeys = FreedKeys(self.key_grants, receive=self.wakeup.receive, stopping=self._stopping)
         self.restrictions: RestrictionReader = RestrictionReader(storage, self._hooks, wake=self.wakeup.receive)
 
     def _make_scheduler(self) -> None:
@@ -162,7 +163,7 @@ class Assembly:
             OutcomeEvents(self._hooks, self._returned_to_queue, self.after_hooks.call),
             self.lease,
             backoff=self.backoffs.create("recorder"),
-            key_grants=given.key_grants,
+            freed_keys=self.freed_keys,
             own_lock=given.own_lock,
             refused=lambda claim, error: given.report(claim.queue, claim.id, error),
         )
@@ -226,6 +227,7 @@ class Assembly:
             self._dependencies.registry,
             restrictions=self.restrictions,
             release=self.releaser.release,
+            freed_keys=self.freed_keys,
         )
         self.claimer: Claimer = Claimer(
             self._settings,

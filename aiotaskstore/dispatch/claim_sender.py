@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from uuid import UUID
 
+from aiotaskstore.dispatch.freed_keys import FreedKeys
 from aiotaskstore.dispatch.restriction_reader import RestrictionReader
 from aiotaskstore.errors import TaskStoreError
 from aiotaskstore.mechanics.timed_event import TimedEvent
@@ -30,10 +31,13 @@ class ClaimSender:
         *,
         restrictions: RestrictionReader,
         release: Callable[[Sequence[Claim]], Awaitable[None]],
+        freed_keys: FreedKeys,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._dispatcher_id, self._storage, self._registry, self._release = dispatcher_id, storage, registry, release
         self._restrictions, self._clock = restrictions, clock
+        self.freed_keys: FreedKeys = freed_keys
+        """Keys that go with the next claim."""
         self._missing: set[str] = set()
         self._refusing = False
         self.replied: TimedEvent = TimedEvent()
@@ -41,7 +45,7 @@ class ClaimSender:
         self.replied.set()
 
     async def claim(self, wanted: Sequence[tuple[str, int]]) -> list[Claim]:
-        """Claim up to so many tasks of each queue, but none of a cancelled definition.
+        """Claim up to so many tasks of each queue, but none of a cancelled definition; grant the freed keys with it.
 
         If the reply comes after `refuse`, release them and return none. If it took long, or restrictions have changed
         meanwhile, release those whose queue is paused now, or whose definition is cancelled.
@@ -50,9 +54,7 @@ class ClaimSender:
         self.replied.clear()
         try:
             sent, heeded = self._clock(), self._restrictions.current
-            claims = await self._storage.database.write(
-                partial(self._storage.tasks.claim, self._dispatcher_id, wanted, aliases)
-            )
+            claims = await self._send(wanted, aliases)
             if claims and (self._clock() - sent > _LONG or self._restrictions.differ_from(heeded)):
                 claims = await self._still_allowed(claims)
         finally:
@@ -78,6 +80,19 @@ class ClaimSender:
     def refuse(self) -> None:
         """From now on, release the tasks of later replies, since no run may begin."""
         self._refusing = True
+
+    async def _send(self, wanted: Sequence[tuple[str, int]], aliases: Sequence[str]) -> list[Claim]:
+        tasks, write = self._storage.tasks, self._storage.database.write
+        keys = self.freed_keys.take()
+        if not keys:
+            return await write(partial(tasks.claim, self._dispatcher_id, wanted, aliases))
+        try:
+            claimed = await write(partial(tasks.claim_granting, self._dispatcher_id, wanted, aliases, keys))
+        except BaseException:
+            self.freed_keys.refused(keys)
+            raise
+        self.freed_keys.granted(claimed.granted)
+        return claimed.claims
 
     async def _still_allowed(self, claims: list[Claim]) -> list[Claim]:
         """Release what may not run any more, as the database knows now; return the other claims."""

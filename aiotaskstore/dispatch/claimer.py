@@ -35,6 +35,7 @@ class Claimer:
     ) -> None:
         self._named, self._fails_missing = settings.queues, settings.on_missing == "fail"
         self._claim_sender, self._in_flight, self._wakeup = claim_sender, in_flight, wakeup
+        self._freed_keys = claim_sender.freed_keys
         self._backoff, self._may_claim, self._stopping = backoff, may_claim, stopping
         self._queues_with_work: set[str] = set()
         """Queues that may have pending tasks. A queue is removed when a claim finds fewer tasks in it than wanted."""
@@ -42,15 +43,20 @@ class Claimer:
 
     async def run(self) -> None:
         """Until the stop, claim tasks while there are free slots and pending tasks, and sleep otherwise."""
-        while not self._stopping():
-            try:
-                await self._claim_or_sleep()
-            except TaskStoreError as error:
-                self._wakeup.receive(ANY_QUEUE)
-                if not self._stopping():
-                    await self._backoff.wait(error)
-            else:
-                self._backoff.reset()
+        try:
+            while not self._stopping():
+                self._freed_keys.wait_for_claims()
+                try:
+                    await self._claim_or_sleep()
+                except TaskStoreError as error:
+                    self._freed_keys.wait_for_no_claim()
+                    self._wakeup.receive(ANY_QUEUE)
+                    if not self._stopping():
+                        await self._backoff.wait(error)
+                else:
+                    self._backoff.reset()
+        finally:
+            self._freed_keys.wait_for_no_claim()
 
     async def claim_once(self, most: int | None = None) -> int:
         """Claim tasks for the free slots; return how many tasks were claimed.
@@ -87,13 +93,17 @@ class Claimer:
         wakeup = self._wakeup
         wakeup.poll_if_due()
         if not self._may_claim():
+            self._freed_keys.grant()
             await wakeup.change()  # until a heartbeat gets a reply, or fewer outcomes or hooks wait
-        elif await self.claim_once():
+            return
+        if await self.claim_once():
             wakeup.worked()
             await wakeup.remove_idle_mark()
-        elif wakeup.hinted:
             return
-        elif self._queues_with_work:
+        if wakeup.hinted:
+            return
+        self._freed_keys.grant()  # there is no free slot for the tasks of these keys
+        if self._queues_with_work:
             await wakeup.change()  # until a slot is free, or until it is time to look at the other queues
         elif await wakeup.wait_for_expected_work():
             return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 from uuid import UUID
@@ -39,6 +39,9 @@ class KeyGrants(Protocol):
 
     def grant_soon(self, keys: Iterable[str]) -> None:
         """Make the first waiting task of each of these keys pending, where no task holds the key."""
+
+    def was_granted(self, queues: Collection[str]) -> None:
+        """Count a grant that made tasks of these queues pending, and wake whoever can run them."""
 
     async def drain(self) -> None:
         """Wait until nothing is wanted any more, within a limit of its own."""

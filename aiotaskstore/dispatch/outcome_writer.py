@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from aiotaskstore.dispatch.dependencies import KeyGrants
+from aiotaskstore.dispatch.freed_keys import FreedKeys
 from aiotaskstore.dispatch.loop_backoff import LoopBackoff
 from aiotaskstore.dispatch.outcome_events import OutcomeEvents
 from aiotaskstore.dispatch.run_report import RunOutcome
@@ -32,11 +32,11 @@ class OutcomeWriter:
         events: OutcomeEvents,
         *,
         backoff: LoopBackoff,
-        key_grants: KeyGrants,
+        freed_keys: FreedKeys,
         refused: Callable[[Claim, BaseException], None],
     ) -> None:
         self._tasks, self._database, self._events = storage.tasks, storage.database, events
-        self._backoff, self._key_grants, self._refused = backoff, key_grants, refused
+        self._backoff, self._freed_keys, self._refused = backoff, freed_keys, refused
 
     async def write(self, ended: Sequence[RunOutcome]) -> list[RunOutcome]:
         """Store outcomes. If the database refuses an outcome for its content, only the task of that outcome fails.
@@ -44,7 +44,7 @@ class OutcomeWriter:
         Returns the outcomes whose rows another transaction has locked.
         """
         committed = [item for item in ended if item.run.recorded]  # in their handlers' transactions
-        self._grant_keys(committed)
+        self._freed_keys.free(item.run.claim for item in committed)
         for item in committed:
             self._events.written(item.run, item.outcome, Recorded())
         ended = [item for item in ended if not item.run.recorded]
@@ -71,7 +71,7 @@ class OutcomeWriter:
             else:
                 break
         self._backoff.reset()
-        self._grant_keys(ended)
+        self._freed_keys.free(item.run.claim for item in ended)
         for item in ended:
             if item.run.maybe_committed is not None and _was_committed(item.run.claim, recorded):
                 item.run.error = None
@@ -79,12 +79,6 @@ class OutcomeWriter:
             elif item.run.claim.id not in recorded.locked:
                 self._events.written(item.run, item.outcome, recorded)
         return [item._replace(again=again) if item.run.claim.id in recorded.locked else None for item in ended]
-
-    def _grant_keys(self, ended: Sequence[RunOutcome]) -> None:
-        """Grant the serialization keys that these runs have held to the tasks that wait for them."""
-        keys = {key for item in ended if (key := item.run.claim.serialization_key) is not None}
-        if keys:
-            self._key_grants.grant_soon(keys)
 
     async def _fail_unstorable(self, item: RunOutcome, error: TaskStoreError) -> list[RunOutcome]:
         if isinstance(item.outcome, Failed) and item.outcome.reason is FinishReason.UNSTORABLE:

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
-from aiotaskstore.dispatch.dependencies import KeyGrants
+from aiotaskstore.dispatch.freed_keys import FreedKeys
 from aiotaskstore.dispatch.lease import Lease
 from aiotaskstore.dispatch.locked_rows import FIRST_PAUSE, LONGEST_PAUSE, LockedRows
 from aiotaskstore.dispatch.loop_backoff import LoopBackoff
@@ -45,7 +45,7 @@ class Recorder:
         lease: Lease,
         *,
         backoff: LoopBackoff,
-        key_grants: KeyGrants,
+        freed_keys: FreedKeys,
         own_lock: Callable[[], Any],
         refused: Callable[[Claim, BaseException], None],
     ) -> None:
@@ -55,7 +55,7 @@ class Recorder:
         )
         self._locked = LockedRows(self._batcher.put)
         self._reports = ReportWriter(storage, lease, self._locked, backoff=backoff, refused=refused)
-        self._outcomes = OutcomeWriter(storage, events, backoff=backoff, key_grants=key_grants, refused=refused)
+        self._outcomes = OutcomeWriter(storage, events, backoff=backoff, freed_keys=freed_keys, refused=refused)
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         self.run: Callable[[], Coroutine[Any, Any, None]] = self._batcher.run

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 
@@ -54,6 +54,12 @@ class KeyGranter:
                 async with asyncio.timeout(self._limit):
                     await done
 
+    def was_granted(self, queues: Collection[str]) -> None:
+        """Count a grant that made tasks of these queues pending, and wake whoever can run them."""
+        if queues:
+            self.granted += 1
+            self._notifier.notify(queue_hint(*sorted(queues)))
+
     async def drain(self) -> None:
         """Wait until nothing is wanted any more, at most `limit` seconds."""
         with suppress(TimeoutError):
@@ -90,10 +96,7 @@ class KeyGranter:
             self._hooks.emit(BackgroundFailed("key granter", error, 0))
 
     async def _write(self, keys: Sequence[str]) -> Sequence[None]:
-        queues = await self._tasks.database.write(partial(self._tasks.grant, keys), limit=self._limit)
-        if queues:
-            self.granted += 1
-            self._notifier.notify(queue_hint(*sorted(queues)))
+        self.was_granted(await self._tasks.database.write(partial(self._tasks.grant, keys), limit=self._limit))
         return [None] * len(keys)
 
 

@@ -108,11 +108,14 @@ class Lifecycle(RuleBasedStateMachine):
 
     @rule(target=claims, which=st.integers(0, 1), limit=st.integers(1, 3), keys=st.sampled_from([(), KEYS]))
     def claim(self, which: int, limit: int, keys: tuple[str, ...]):
-        if keys:
-            self.grant(keys)
+        for key in keys:
+            self.model.grant(key)
         dispatcher = self.dispatchers[which]
         expected = self.model.claim(dispatcher, limit)
-        claimed = self.do(self.harness.claim(limit, by=dispatcher))
+        if keys:
+            claimed = self.do(self.harness.claim_granting([("default", limit)], *keys, by=dispatcher)).claims
+        else:
+            claimed = self.do(self.harness.claim(limit, by=dispatcher))
         assert {(claim.id, claim.fence, claim.attempt) for claim in claimed} == {
             (row.id, row.fence, row.attempt) for row in expected
         }

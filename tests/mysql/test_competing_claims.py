@@ -76,3 +76,31 @@ async def test_competing_claims_take_every_task_once(mysql_url: str):
     assert [(count.status, count.tasks) for count in counts] == [("succeeded", TASKS)]
     for storage, _ in storages:
         await storage.database.close()
+
+
+async def test_competing_claims_that_grant_serialization_keys_run_the_tasks_of_a_key_in_order(mysql_url: str):
+    storages = [await opened(mysql_url) for _ in range(CLAIMERS)]
+    await migrations.migrate(storages[0][1])
+    rows = [new_task()._replace(serialization_key=f"key {n % 5}") for n in range(100)]
+    first, database = storages[0]
+    await database.write(lambda: first.tasks.enqueue(rows))
+    keys = [f"key {n}" for n in range(5)]
+    taken: dict[str, list[UUID]] = {key: [] for key in keys}
+
+    async def drain(storage: Storage, database: MySQLDatabase) -> None:
+        database.skips_locked = False
+        me = new_id()
+        while sum(map(len, taken.values())) < len(rows):
+            claims, _ = await database.write(lambda: storage.tasks.claim_granting(me, [("q", 2)], ["noop"], keys))
+            for claim in claims:
+                taken[str(claim.serialization_key)].append(claim.id)
+            if claims:
+                recorded = await database.write(partial(storage.tasks.record, [(one, EMPTY) for one in claims]))
+                assert not recorded.lost
+
+    async with asyncio.TaskGroup() as group:
+        for storage, own in storages:
+            group.create_task(drain(storage, own))
+    assert taken == {f"key {n}": [row.id for row in rows[n::5]] for n in range(5)}
+    for storage, _ in storages:
+        await storage.database.close()

@@ -6,7 +6,7 @@ is not only slow here: where it locks, it waits for every row that any open tran
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -24,7 +24,7 @@ from aiotaskstore.storage.operation import Batch, Call, Operation, Rows, Step, T
 from aiotaskstore.storage.running import run_operation
 from aiotaskstore.storage.tasks import Changes
 from aiotaskstore.storage.transitions import Marked
-from aiotaskstore.task import NewTask
+from aiotaskstore.task import Claim, NewTask
 from tests.storage.harness import new_task
 
 ROWS, BATCH, FEW = 20_000, 1_000, 20
@@ -104,6 +104,15 @@ class Hot:
         await self.run(lambda: tasks.stored_among(ids))
         return self.session.reads
 
+    async def end(self, claims: Sequence[Claim]) -> None:
+        """Have these tasks end, and free their keys."""
+        await self.run(lambda: self.tasks.record([(claim, EMPTY) for claim in claims]))
+
+    def check(self, rows: int, moment: str) -> None:
+        """Check what each statement has read since `reads` was emptied."""
+        for name, reads in self.session.reads.items():
+            assert reads <= READS * rows + 100, f"{name} of {rows} read {reads} rows, analysed {moment}"
+
 
 def fresh(count: int, **fields: Any) -> list[NewTask]:
     return [new_task(max_attempts=5, **fields) for _ in range(count)]
@@ -164,8 +173,15 @@ async def test_what_passes_serialization_keys_on_scans_nothing(mysql_url: str):
             for some in ([*keys[:FEW], "long"], keys):
                 hot.session.reads = {}
                 await hot.run(partial(hot.tasks.grant, some))
-                for name, reads in hot.session.reads.items():
-                    assert reads <= READS * len(some) + 100, f"{name} read {reads} rows, analysed {moment}"
+                hot.check(len(some), moment)
+                await hot.end(await hot.run(lambda: hot.tasks.claim(hot.dispatcher, [("default", BATCH)], ["work"])))
+                hot.session.reads = {}
+                queues = [("default", len(some)), ("other", 10)]
+                claimed = await hot.run(partial(hot.tasks.claim_granting, hot.dispatcher, queues, ["work"], some))
+                assert len(claimed.claims) == len(some)
+                assert "run_waiting" in hot.session.reads
+                hot.check(len(some), moment)
+                await hot.end(claimed.claims)
                 hot.session.reads = {}
                 await hot.run(lambda: hot.tasks.waiting_keys(""))
                 (reads,) = hot.session.reads.values()

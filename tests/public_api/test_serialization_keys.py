@@ -12,6 +12,7 @@ import pytest
 from aiotaskstore import (
     Cancel,
     ConfigurationError,
+    DatabaseUnavailableError,
     Fail,
     Retry,
     Snooze,
@@ -355,6 +356,52 @@ async def test_a_grant_that_nobody_made_is_made_by_the_sweep(store: TaskStore, g
     gate.open("third")
     assert await store.dispatcher().run_once() == 1, "a single pass sweeps, too"
     assert await third.status() == "succeeded"
+
+
+async def test_the_next_of_a_key_is_pending_where_the_dispatcher_that_freed_it_cannot_run_it(
+    store: TaskStore, gate: Gate
+):
+    await gate.enqueue("first of a", serialization_key="a")
+    await gate.enqueue("first of b", serialization_key="b")
+    await gate.enqueue("blocks", serialization_key="c", queue="full")
+    no_slot, unserved = [
+        (await gate.enqueue(f"next of {key}", serialization_key=key, queue=queue))[0]
+        for key, queue in (("a", "full"), ("b", "unserved"))
+    ]
+    async with store.dispatcher(queues={"default": 5, "full": 1}, poll_interval=3600):  # no sweep comes in time
+        for name in ("first of a", "first of b", "blocks"):
+            await gate.has_begun(name)
+        gate.open("first of a", "first of b", "next of a")
+        for handle in (no_slot, unserved):
+            await eventually(partial(_is, handle, "pending"))
+        gate.open("blocks")
+        assert await no_slot.result(LIMIT) == "next of a"
+    assert await unserved.status() == "pending"
+
+
+async def _is(handle: TaskHandle[Any], status: str) -> bool:
+    return await handle.status() == status
+
+
+async def test_a_claim_that_fails_loses_no_key(store: TaskStore, gate: Gate, monkeypatch: Any):
+    tasks = store._require_open().storage.tasks
+    claim_granting = tasks.claim_granting
+    failed: list[Any] = []
+
+    def fails_once(*given: Any) -> Any:
+        if not failed:
+            failed.append(given)
+            raise DatabaseUnavailableError("gone")
+        return claim_granting(*given)
+
+    monkeypatch.setattr(tasks, "claim_granting", fails_once)
+    names = [f"task {n}" for n in range(3)]
+    handles = await gate.enqueue(*names)
+    gate.open(*names)
+    async with store.dispatcher(poll_interval=3600):
+        await ended(store, [handle.id for handle in handles])
+    assert failed
+    assert gate.begun == names
 
 
 async def test_many_keys_and_tasks_without_one_are_stored_and_run_together(store: TaskStore):

@@ -21,7 +21,7 @@ from aiotaskstore.storage.rows import CODES
 from aiotaskstore.storage.schedule_rows import ScheduleRow, schedule_row
 from aiotaskstore.storage.storage import Storage
 from aiotaskstore.storage.table_names import TableNames
-from aiotaskstore.storage.tasks import ActionResult, Changes, ClaimKey, Recorded
+from aiotaskstore.storage.tasks import ActionResult, Changes, Claimed, ClaimKey, Recorded
 from aiotaskstore.storage.transitions import Marked
 from aiotaskstore.task import Claim, NewTask, Task, TaskStatus
 
@@ -93,6 +93,13 @@ class Harness:
     ) -> list[Claim]:
         """Claim from several queues in one operation."""
         return await self.database.write(lambda: self.tasks.claim(by or self.dispatcher, queues, list(aliases)))
+
+    async def claim_granting(
+        self, queues: Sequence[tuple[str, int]], *keys: str, by: UUID | None = None, aliases: Sequence[str] = ("work",)
+    ) -> Claimed:
+        """Grant these serialization keys, and claim, in one operation."""
+        me = by or self.dispatcher
+        return await self.database.write(lambda: self.tasks.claim_granting(me, queues, list(aliases), keys))
 
     async def run_one(self, **fields: Any) -> Claim:
         """Store a task and claim it."""

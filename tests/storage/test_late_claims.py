@@ -9,6 +9,7 @@ from uuid import UUID
 import pytest
 
 from aiotaskstore.dispatch.claim_sender import ClaimSender
+from aiotaskstore.dispatch.freed_keys import FreedKeys
 from aiotaskstore.dispatch.restriction_reader import RestrictionReader
 from aiotaskstore.errors import DatabaseUnavailableError
 from aiotaskstore.hooks import Hooks
@@ -28,9 +29,11 @@ class Sender:
         self.harness, self.now, self.released = harness, 0.0, list[UUID]()
         reader = RestrictionReader(harness.storage, Hooks(), wake=lambda _hint: None, clock=self.clock)
         self.reader = reader
+        no_keys: Any = None
         self.sender = ClaimSender(
-            harness.dispatcher, harness.storage, Registry(), restrictions=reader, release=self.release, clock=self.clock
-        )
+            harness.dispatcher, harness.storage, Registry(), restrictions=reader, release=self.release,
+            freed_keys=FreedKeys(no_keys, receive=lambda _hint: None, stopping=lambda: False), clock=self.clock,
+        )  # fmt: skip
         self.sender._missing = {"work", "other"}
         self.meanwhile: Callable[[], Steps[Any]] | None = None
         write = harness.database.write

@@ -107,6 +107,10 @@ def script(harness: Harness) -> Iterator[Callable[[], Steps[Any]]]:
     yield lambda: tasks.waiting_keys("")
     yield lambda: tasks.grant(["k", "nobody's"])
     yield lambda: tasks.grant(["k"])
+    more = [new_task(id=uid(460 + n), serialization_key=f"k{n}", queue=("serial", "other")[n % 2]) for n in range(4)]
+    yield lambda: tasks.enqueue(more)
+    yield lambda: tasks.claim_granting(me, [("serial", 2), ("idle", 5)], ["work"], ["k", "k0", "k1", "k2", "k3"])
+    yield lambda: tasks.claim_granting(me, [("other", 1)], ["work"], ["k1", "nobody's"])
     yield lambda: tasks.stored_among([uid(100), uid(310)])
     yield lambda: tasks.read_back([uid(300), uid(310)], [keyed[0], same[0]])
     yield lambda: tasks.external_ids.owners([keyed[0].key], tasks.external_ids.unlocked)

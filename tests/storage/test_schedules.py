@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime, timedelta
 from functools import partial
@@ -66,6 +66,8 @@ class Crew:
         return PreparedTask(new_task(alias=row.alias, external_id=external_id, run_at=occurrence), False, False)
 
     granted, pending = 0, False
+
+    def was_granted(self, queues: Collection[str]) -> None: ...
 
     async def drain(self) -> None: ...
 

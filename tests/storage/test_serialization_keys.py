@@ -198,6 +198,50 @@ async def test_a_rescue_keeps_the_key_of_what_is_retried_and_frees_that_of_what_
     assert await holders(harness) == {second: "k"}
 
 
+async def test_a_claim_that_grants_keys_runs_the_first_task_of_each_at_once(harness: Harness):
+    rows = [new_task(serialization_key=f"key {n % 3}", max_attempts=3) for n in range(6)]
+    await harness.database.write(lambda: harness.tasks.enqueue(rows))
+    await harness.grant("key 0")
+    ((held,), granted) = await harness.claim_granting([("default", 10)])
+    assert held.id == rows[0].id
+    assert not granted
+    claims, granted = await harness.claim_granting([("default", 10)], "key 0", "key 1", "key 2", "key 2", "nobody's")
+    assert sorted((claim.id, claim.serialization_key) for claim in claims) == [
+        (row.id, row.serialization_key) for row in rows[1:3]
+    ]
+    assert {(claim.fence, claim.attempt) for claim in claims} == {(held.fence, held.attempt)} == {(1, 1)}
+    assert not granted
+    assert await statuses(harness, *(row.id for row in rows)) == [RUNNING] * 3 + [WAITING] * 3
+    assert await holders(harness) == {row.id: row.serialization_key for row in rows[:3]}
+    for claim in claims:
+        assert not (await harness.record(claim, EMPTY)).lost
+    assert len(await holders(harness)) == 1
+
+
+async def test_a_claim_that_grants_keys_takes_what_is_first_whether_it_was_pending_or_has_waited(harness: Harness):
+    keyed = [await harness.add(serialization_key=f"key {n}", priority=n) for n in range(4)]
+    plain = [await harness.add(priority=n) for n in range(4)]
+    keys = [f"key {n}" for n in range(4)]
+    claims, granted = await harness.claim_granting([("default", 3)], *keys)
+    assert {claim.id for claim in claims} == {keyed[0], plain[0], keyed[1]}
+    assert granted == {"default"}, "what got its key and could not run is pending"
+    assert await statuses(harness, *keyed) == [RUNNING, RUNNING, PENDING, PENDING]
+    assert set(await holders(harness)) == set(keyed)
+    assert {claim.id for claim in await harness.claim(3)} == {plain[1], keyed[2], plain[2]}
+
+
+async def test_a_claim_that_grants_keys_leaves_pending_what_it_may_not_run(harness: Harness):
+    elsewhere = await harness.add(serialization_key="a", queue="elsewhere")
+    unknown = await harness.add(serialization_key="b", alias="unknown", queue="strange")
+    mine = await harness.add(serialization_key="c", queue="mine")
+    queues = [(name, 5) for name in ("default", "mine", "strange", "third", "fourth")]
+    claims, granted = await harness.claim_granting(queues, "a", "b", "c")
+    assert [claim.id for claim in claims] == [mine]
+    assert granted == {"elsewhere", "strange"}
+    assert await statuses(harness, elsewhere, unknown) == [PENDING, PENDING]
+    assert set(await holders(harness)) == {elsewhere, unknown, mine}
+
+
 Act = Callable[[Harness, UUID], Coroutine[Any, Any, bool]]
 
 SETTING_ASIDE: dict[str, Act] = {
@@ -275,7 +319,17 @@ async def test_no_two_tasks_can_hold_a_key(harness: Harness, url: str):
             await mine.execute(f"UPDATE aiotaskstore_tasks SET held_key = 'k' WHERE {_is(mine.dialect, second)}")
 
 
-async def test_two_grants_that_chose_different_tasks_leave_one_holder(harness: Harness, url: str):
+Grant = Callable[..., Coroutine[Any, Any, Any]]
+
+GRANTS: dict[str, Grant] = {
+    "grant": lambda harness, *keys: harness.grant(*keys),
+    "claim": lambda harness, *keys: harness.claim_granting([("default", 10)], *keys),
+}
+GIVEN = {"grant": PENDING, "claim": RUNNING}
+
+
+@pytest.mark.parametrize("by", GRANTS)
+async def test_two_grants_that_chose_different_tasks_leave_one_holder(harness: Harness, url: str, by: str):
     """The one that comes second is refused by the index, is run again, and finds the key held."""
     if harness.database.kind == "sqlite":
         pytest.skip("has one writer")
@@ -287,7 +341,7 @@ async def test_two_grants_that_chose_different_tasks_leave_one_holder(harness: H
         await mine.execute(f"UPDATE aiotaskstore_tasks SET held_key = 'k', status = 1 WHERE {_is(mine.dialect, first)}")
         await harness.database.write(lambda: harness.tasks.enqueue([row]))
         async with asyncio.TaskGroup() as group:
-            group.create_task(harness.grant("k", "other"))
+            group.create_task(GRANTS[by](harness, "k", "other"))
             await eventually(lambda: _waits_for_a_lock(harness), pause=0.2)  # read more often, InnoDB shows no news
             await mine.commit()
     assert await holders(harness) == {first: "k", other: "other"}
@@ -302,8 +356,9 @@ async def _waits_for_a_lock(harness: Harness) -> bool:
     return bool((await harness.sql(waits))[0][0])
 
 
+@pytest.mark.parametrize("by", GRANTS)
 async def test_a_first_task_that_somebody_has_locked_is_not_overtaken_and_delays_no_other_key(
-    harness: Harness, url: str
+    harness: Harness, url: str, by: str
 ):
     if harness.database.kind == "sqlite":
         pytest.skip("locks no rows")
@@ -312,11 +367,11 @@ async def test_a_first_task_that_somebody_has_locked_is_not_overtaken_and_delays
     async with my_connection(url) as mine:
         await mine.begin()
         await mine.execute(f"SELECT id FROM aiotaskstore_tasks WHERE {_is(mine.dialect, first)} FOR UPDATE")
-        await harness.grant("k", "other")
+        await GRANTS[by](harness, "k", "other")
         assert await holders(harness) == {other: "other"}
         await mine.rollback()
-    await harness.grant("k")
-    assert await statuses(harness, first, second) == [PENDING, WAITING]
+    await GRANTS[by](harness, "k")
+    assert await statuses(harness, first, second, other) == [GIVEN[by], WAITING, GIVEN[by]]
 
 
 def _is(dialect: str, task_id: UUID) -> str:

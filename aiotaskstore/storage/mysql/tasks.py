@@ -10,7 +10,8 @@ from uuid import UUID
 from aiotaskstore.storage.external_ids import KEY, ExternalIds, Key, KeyedRow
 from aiotaskstore.storage.mysql.database import MySQLDatabase
 from aiotaskstore.storage.operation import BEGIN, Batch, Call, Rows, Steps
-from aiotaskstore.storage.tasks import Promoted, Tasks
+from aiotaskstore.storage.tasks import Claimed, Promoted, Tasks
+from aiotaskstore.storage.tasks.serialization_keys import in_turn
 from aiotaskstore.storage.transitions import RUNNING, WAITING, LockedRow
 from aiotaskstore.task import Claim, NewTask
 
@@ -75,24 +76,60 @@ class MySQLTasks(Tasks):
         yield from self.offer([row.id for row in rows])
 
     def claim(self, dispatcher: UUID, queues: Sequence[tuple[str, int]], aliases: Sequence[str]) -> Steps[list[Claim]]:
-        if len(queues) > 1:
-            named = [(queue,) for queue, _ in queues]
-            pending = {row[0] for row in (yield Batch("pending_among", ("queue",), named))}
-            queues = [one for one in queues if one[0] in pending]
-            if not queues:
-                return []
+        queues = yield from self._with_pending(queues)
+        if not queues:
+            return []
         yield BEGIN
         if not self.database.skips_locked:
             return (yield from self._compete(dispatcher, queues, aliases))
+        claims = yield from self._lock_pending(queues, aliases)
+        yield from self._run_pending(claims, dispatcher)
+        return claims
+
+    def claim_granting(
+        self, dispatcher: UUID, queues: Sequence[tuple[str, int]], aliases: Sequence[str], keys: Sequence[str]
+    ) -> Steps[Claimed]:
+        first = yield from self._first_waiting(keys)
+        if not first:
+            return Claimed((yield from self.claim(dispatcher, queues, aliases)), frozenset())
+        with_pending = yield from self._with_pending(queues)
+        yield BEGIN
+        if not self.database.skips_locked:
+            granted = yield from self._grant_to(first)
+            return Claimed((yield from self._compete(dispatcher, queues, aliases)), granted)
+        pending = yield from self._lock_pending(with_pending, aliases)
+        rows = yield Call("lock_waiting", {"ids": first})
+        free = [Claim(UUID(bytes=row[0]), *row[1:]) for row in rows]
+        claims = in_turn([*pending, *free], queues, aliases)
+        chosen = {claim.id for claim in claims}
+        yield from self._run_pending([claim for claim in pending if claim.id in chosen], dispatcher)
+        waited = [claim.id for claim in free if claim.id in chosen]
+        if waited:
+            yield Call("run_waiting", {"ids": waited, "dispatcher": dispatcher})
+        left = [claim for claim in free if claim.id not in chosen]
+        yield from self._make_pending([claim.id for claim in left])
+        return Claimed(claims, frozenset(claim.queue for claim in left))
+
+    def _with_pending(self, queues: Sequence[tuple[str, int]]) -> Steps[Sequence[tuple[str, int]]]:
+        """Return the queues that have pending tasks; a single one is not looked at."""
+        if len(queues) < 2:  # noqa: PLR2004
+            return queues
+        named = [(queue,) for queue, _ in queues]
+        pending = {row[0] for row in (yield Batch("pending_among", ("queue",), named))}
+        return [one for one in queues if one[0] in pending]
+
+    def _lock_pending(self, queues: Sequence[tuple[str, int]], aliases: Sequence[str]) -> Steps[list[Claim]]:
         claims: list[Claim] = []
         for queue, limit in queues:
             rows = yield Call("claim", {"queue": queue, "limit": limit, "aliases": aliases})
             claims += (Claim(UUID(bytes=row[0]), *row[1:]) for row in rows)
+        return claims
+
+    def _run_pending(self, claims: Sequence[Claim], dispatcher: UUID) -> Steps[None]:
         if claims:
             ids = [claim.id for claim in claims]
             yield Call("take_ready", {"ids": ids})
             yield Call("mark_running", {"ids": ids, "dispatcher": dispatcher})
-        return claims
 
     def _compete(
         self, dispatcher: UUID, queues: Sequence[tuple[str, int]], aliases: Sequence[str]
@@ -176,15 +213,26 @@ class MySQLTasks(Tasks):
         return [Promoted(*row[1:]) for row in rows]
 
     def grant(self, keys: Sequence[str]) -> Steps[frozenset[str]]:
-        rows = yield Batch("first_waiting", ("serialization_key",), [(key,) for key in keys])
-        first = [UUID(bytes=row[0]) for row in rows if row[0]]  # NULL where no task waits
+        first = yield from self._first_waiting(keys)
         if not first:
             return frozenset()
         yield BEGIN
+        return (yield from self._grant_to(first))
+
+    def _first_waiting(self, keys: Sequence[str]) -> Steps[list[UUID]]:
+        """Return the first waiting task of each of these keys that nobody holds."""
+        rows = yield Batch("first_waiting", ("serialization_key",), [(key,) for key in keys])
+        found = (UUID(bytes=row[0]) for row in rows if row[0])  # NULL where no task waits
+        return list(dict.fromkeys(found))  # keys that differ only in spaces at their end are one key
+
+    def _grant_to(self, first: Sequence[UUID]) -> Steps[frozenset[str]]:
+        """Make those of these tasks pending that wait still and that nobody has locked; return their queues."""
         locked = yield from self.lock_free(first)
         waiting = [row for row in locked.values() if row.status == WAITING]
-        if waiting:
-            ids = [row.id for row in waiting]
-            yield Call("grant_keys", {"ids": ids})
-            yield from self.offer(ids)
+        yield from self._make_pending([row.id for row in waiting])
         return frozenset(row.queue for row in waiting)
+
+    def _make_pending(self, ids: Sequence[UUID]) -> Steps[None]:
+        if ids:
+            yield Call("grant_keys", {"ids": list(ids)})
+            yield from self.offer(ids)

@@ -10,7 +10,7 @@ from aiotaskstore.outcome import Outcome
 from aiotaskstore.storage.database import fields_of
 from aiotaskstore.storage.external_ids import ExternalIds
 from aiotaskstore.storage.operation import Batch, Call, Steps
-from aiotaskstore.storage.tasks import ClaimKey, Recorded, Tasks
+from aiotaskstore.storage.tasks import Claimed, ClaimKey, Recorded, Tasks
 from aiotaskstore.storage.transitions import Finish
 from aiotaskstore.task import Claim
 
@@ -33,6 +33,15 @@ class PostgresTasks(Tasks):
 
     def grant(self, keys: Sequence[str]) -> Steps[frozenset[str]]:
         return frozenset(row[0] for row in (yield Call("grant_keys", {"keys": list(keys)})))
+
+    def claim_granting(
+        self, dispatcher: UUID, queues: Sequence[tuple[str, int]], aliases: Sequence[str], keys: Sequence[str]
+    ) -> Steps[Claimed]:
+        names, limits = zip(*queues, strict=True)
+        given = {"dispatcher": dispatcher, "queues": names, "limits": limits, "aliases": aliases, "keys": list(keys)}
+        rows = yield Call("claim_granting", given)
+        granted = frozenset(row[-1] for row in rows if row[-1] is not None)
+        return Claimed([Claim(*row[:-1]) for row in rows if row[-1] is None], granted)
 
     def record(
         self, ended: Sequence[tuple[ClaimKey, Outcome]], *, again: bool = False, wait: bool = True

@@ -260,6 +260,19 @@ UPDATE {ids} STRAIGHT_JOIN aiotaskstore_tasks t FORCE INDEX (PRIMARY) ON t.id = 
 SET t.status = {pending}, t.held_key = t.serialization_key, t.updated_at = :now
 WHERE t.status = {waiting} AND t.held_key IS NULL AND t.deleted_at IS NULL
 
+-- Those of these rows that wait still, as a claim that grants them their keys and runs them at once leaves them.
+-- name: lock_waiting
+SELECT STRAIGHT_JOIN {taken}
+FROM {ids} JOIN aiotaskstore_tasks t FORCE INDEX (PRIMARY) ON t.id = UNHEX(d.id)
+WHERE t.status = {waiting} AND t.deleted_at IS NULL
+FOR UPDATE SKIP LOCKED
+
+-- name: run_waiting
+UPDATE {ids} STRAIGHT_JOIN aiotaskstore_tasks t FORCE INDEX (PRIMARY) ON t.id = UNHEX(d.id)
+SET t.status = {running}, t.held_key = t.serialization_key, t.fence = t.fence + 1, t.attempt = t.attempt + 1,
+    t.dispatcher_id = :dispatcher, t.started_at = :now, t.updated_at = :now
+WHERE t.status = {waiting} AND t.held_key IS NULL AND t.deleted_at IS NULL
+
 -- Neither MySQL nor MariaDB jumps from key to key in an index, whatever it is told: so a look reads some entries, and the
 -- next look goes on after the last key of these, however many tasks more wait for it.
 -- name: waiting_keys

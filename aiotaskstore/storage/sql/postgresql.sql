@@ -222,6 +222,51 @@ UPDATE aiotaskstore_tasks t SET status = {pending}, held_key = t.serialization_k
 WHERE t.ctid = ANY (ARRAY (SELECT tid FROM free))
 RETURNING t.queue
 
+-- grant_keys and claim in one: of what is pending and what is granted its key, the first of each queue run, and what is
+-- left of the granted becomes pending. A row is either claimed or only granted, so the last column is NULL or all others.
+-- name: claim_granting
+WITH k AS MATERIALIZED (
+    SELECT DISTINCT x.serialization_key FROM unnest(:keys::text[]) AS x (serialization_key)
+), head AS MATERIALIZED (
+    SELECT w.tid FROM k CROSS JOIN LATERAL (
+        SELECT t.ctid AS tid FROM aiotaskstore_tasks t
+        WHERE t.serialization_key = k.serialization_key AND t.status = {waiting} AND t.deleted_at IS NULL
+        ORDER BY t.priority, t.run_at, t.id LIMIT 1) w
+    WHERE (SELECT 1 FROM aiotaskstore_tasks h WHERE h.held_key = k.serialization_key LIMIT 1) IS NULL
+), free AS MATERIALIZED (
+    SELECT t.ctid AS tid, t.queue, t.alias, t.priority, t.run_at, t.id
+    FROM aiotaskstore_tasks t WHERE t.ctid = ANY (ARRAY (SELECT tid FROM head))
+    FOR NO KEY UPDATE SKIP LOCKED
+), room AS MATERIALIZED (
+    SELECT q.queue, q.n FROM unnest(:queues::text[], :limits::int[]) AS q (queue, n)
+), picked AS MATERIALIZED (
+    SELECT p.*, q.n
+    FROM room q CROSS JOIN LATERAL (
+        SELECT t.ctid AS tid, t.queue, t.priority, t.run_at, t.id FROM aiotaskstore_tasks t
+        WHERE t.queue = q.queue AND t.status = {pending} AND t.deleted_at IS NULL AND t.alias = ANY (:aliases::text[])
+        ORDER BY t.priority, t.run_at, t.id LIMIT q.n
+        FOR NO KEY UPDATE SKIP LOCKED) p
+), turn AS MATERIALIZED (
+    SELECT c.tid, c.waits, row_number() OVER (PARTITION BY c.queue, c.n ORDER BY c.priority, c.run_at, c.id) <= c.n AS runs
+    FROM (
+        SELECT p.tid, p.queue, p.n, p.priority, p.run_at, p.id, false AS waits FROM picked p
+        UNION ALL
+        SELECT f.tid, f.queue, CASE WHEN f.alias = ANY (:aliases::text[]) THEN coalesce(q.n, 0) ELSE 0 END,
+            f.priority, f.run_at, f.id, true
+        FROM free f LEFT JOIN room q ON q.queue = f.queue) c
+), ran AS (
+    UPDATE aiotaskstore_tasks t
+    SET status = {running}, held_key = t.serialization_key, fence = t.fence + 1, attempt = t.attempt + 1,
+        dispatcher_id = :dispatcher, started_at = :now, updated_at = :now
+    WHERE t.ctid = ANY (ARRAY (SELECT tid FROM turn WHERE runs))
+    RETURNING {t.claim}, t.started_at
+), granted AS (
+    UPDATE aiotaskstore_tasks t SET status = {pending}, held_key = t.serialization_key, updated_at = :now
+    WHERE t.ctid = ANY (ARRAY (SELECT tid FROM turn WHERE waits AND NOT runs))
+    RETURNING t.queue AS of_granted
+)
+SELECT ran.*, granted.of_granted FROM ran FULL JOIN granted ON false
+
 -- As text also where the application's pool decodes JSON by a codec of its own.
 -- name: contents_among
 SELECT id, alias, payload::text FROM aiotaskstore_tasks WHERE id IN :ids

@@ -142,6 +142,30 @@ WHERE id = (
     ORDER BY priority, run_at, id LIMIT 1)
   AND NOT EXISTS (SELECT 1 FROM aiotaskstore_tasks WHERE held_key = :serialization_key)
 
+-- The first waiting row of each of these keys that nobody holds; the keys are one JSON document.
+-- list: candidate
+t.id, t.queue, t.alias, t.priority, t.run_at, t.serialization_key
+
+-- name: first_of_keys
+SELECT {candidate}
+FROM (SELECT DISTINCT value AS serialization_key FROM json_each(:document)) k CROSS JOIN aiotaskstore_tasks t ON t.id = (
+    SELECT w.id FROM aiotaskstore_tasks w
+    WHERE w.serialization_key = k.serialization_key AND w.status = {waiting} AND w.deleted_at IS NULL
+    ORDER BY w.priority, w.run_at, w.id LIMIT 1)
+WHERE NOT EXISTS (SELECT 1 FROM aiotaskstore_tasks h WHERE h.held_key = k.serialization_key)
+
+-- name: claim_candidates
+SELECT {candidate} FROM aiotaskstore_tasks t
+WHERE t.queue = :queue AND t.status = {pending} AND t.deleted_at IS NULL AND t.alias IN :aliases
+ORDER BY t.priority, t.run_at, t.id LIMIT :limit
+
+-- name: run
+UPDATE aiotaskstore_tasks
+SET status = {running}, held_key = serialization_key, fence = fence + 1, attempt = attempt + 1,
+    dispatcher_id = :dispatcher, started_at = :now, updated_at = :now
+WHERE id IN :ids
+RETURNING {claim}, started_at
+
 -- name: queues_of_holders
 SELECT DISTINCT queue FROM aiotaskstore_tasks WHERE held_key IN :keys AND status = {pending}
 

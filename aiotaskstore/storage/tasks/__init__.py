@@ -14,7 +14,7 @@ from aiotaskstore.storage.tasks.changing import Changes, Changing, Payloads
 from aiotaskstore.storage.tasks.enqueuing import NONE_CHOSEN, Chosen, Enqueuing
 from aiotaskstore.storage.tasks.placing import Placing
 from aiotaskstore.storage.tasks.queries import Queries
-from aiotaskstore.storage.tasks.serialization_keys import MOST_KEYS, SerializationKeys, WaitingKey
+from aiotaskstore.storage.tasks.serialization_keys import MOST_KEYS, Claimed, SerializationKeys, WaitingKey
 from aiotaskstore.storage.tasks.upkeep import Promoted, Rescue, StuckRun, Upkeep
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "Changes",
     "Chosen",
     "ClaimKey",
+    "Claimed",
     "Line",
     "Note",
     "Payloads",

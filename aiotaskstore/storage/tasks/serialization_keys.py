@@ -8,12 +8,14 @@ nor that process what we have freed, and the key would stay free with nobody to 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import ClassVar, NamedTuple
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar
 from uuid import UUID
 
 from aiotaskstore.storage.operation import Call, Steps
 from aiotaskstore.storage.tasks.rows import TaskRows
+from aiotaskstore.task import Claim
 
 MOST_KEYS = 500
 """Keys in one look at those that tasks wait for."""
@@ -27,6 +29,52 @@ class WaitingKey(NamedTuple):
     """Whether no task holds it: nobody is about to free it, so it must be granted."""
 
 
+class Claimed(NamedTuple):
+    """What a claim that also granted keys has done."""
+
+    claims: list[Claim]
+    granted: frozenset[str]
+    """Queues of tasks that were granted their keys and are pending, since this claim could not take them."""
+
+
+class Claimable(Protocol):
+    """A task that a claim may take, with what decides about its turn."""
+
+    @property
+    def id(self) -> UUID:
+        """Its id."""
+
+    @property
+    def queue(self) -> str:
+        """Its queue."""
+
+    @property
+    def alias(self) -> str:
+        """The name of its definition."""
+
+    @property
+    def priority(self) -> int:
+        """Smaller comes first."""
+
+    @property
+    def run_at(self) -> Any:
+        """Its due time, as the database gives it: earlier comes first."""
+
+
+Candidate = TypeVar("Candidate", bound=Claimable)
+
+
+def in_turn(found: Iterable[Candidate], queues: Sequence[tuple[str, int]], aliases: Collection[str]) -> list[Candidate]:
+    """Choose those that a claim takes: the first ones of each queue, at most so many, and of these aliases only."""
+    rooms, came = dict(queues), Counter[str]()
+    chosen: list[Candidate] = []
+    for one in sorted(found, key=lambda one: (one.priority, one.run_at, one.id)):
+        if came[one.queue] < rooms.get(one.queue, 0) and one.alias in aliases:
+            came[one.queue] += 1
+            chosen.append(one)
+    return chosen
+
+
 class SerializationKeys(TaskRows):
     """The operations that pass serialization keys on."""
 
@@ -38,6 +86,15 @@ class SerializationKeys(TaskRows):
 
         First is the one with the smallest priority, due time and id. A key whose first task somebody's transaction has
         locked is left out.
+        """
+        raise NotImplementedError
+
+    def claim_granting(
+        self, dispatcher: UUID, queues: Sequence[tuple[str, int]], aliases: Sequence[str], keys: Sequence[str]
+    ) -> Steps[Claimed]:
+        """Grant these keys, and claim: a task that is granted its key may run at once, if its turn has come.
+
+        Does in one transaction what `grant` and a `claim` after it do, but writes the rows that run once, not twice.
         """
         raise NotImplementedError
 
