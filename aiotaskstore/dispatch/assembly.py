@@ -122,7 +122,11 @@ class Assembly:
         storage, poll_interval = self._storage, self._settings.poll_interval
         self.key_grants: KeyGrants = self._dependencies.key_grants
         self.promoter: Promoter = Promoter(storage, poll_interval, self._dependencies.notifier.notify, self.key_grants)
-        self.key_sweep: KeySweep = KeySweep(storage, self.key_grants)
+        self.key_sweep: KeySweep = KeySweep(
+            storage,
+            self.key_grants,
+            passing_on=lambda: [*self.recorder.keys_to_free, *self.freed_keys.passing_on],
+        )
         self.listening: Listening = Listening(
             storage.database,
             self._hooks,
@@ -136,7 +140,7 @@ class Assembly:
             poll_interval,
             listening=lambda: self.listening.active,
             mark_idle=self._mark_idle if storage.database.notifies_idle_dispatchers else None,
-            expects_work=lambda: self.key_grants.pending or self.recorder.will_free_keys,
+            expects_work=lambda: self.key_grants.pending or bool(self.recorder.keys_to_free),
         )
         self.freed_keys: FreedKeys = FreedKeys(self.key_grants, receive=self.wakeup.receive, stopping=self._stopping)
         self.restrictions: RestrictionReader = RestrictionReader(storage, self._hooks, wake=self.wakeup.receive)

@@ -89,7 +89,7 @@ class ClaimSender:
         try:
             claimed = await write(partial(tasks.claim_granting, self._dispatcher_id, wanted, aliases, keys))
         except BaseException:
-            self.freed_keys.refused(keys)
+            self.freed_keys.refused()
             raise
         self.freed_keys.granted(claimed.granted)
         return claimed.claims

@@ -20,7 +20,13 @@ class FreedKeys:
     def __init__(self, key_grants: KeyGrants, *, receive: Callable[[Hint], None], stopping: Callable[[], bool]) -> None:
         self._key_grants, self._receive, self._stopping = key_grants, receive, stopping
         self._keys: dict[str, None] = {}
+        self._taken: list[str] = []
         self._claiming = False
+
+    @property
+    def passing_on(self) -> list[str]:
+        """The keys that the next claim grants, and those of the claim that is under way."""
+        return [*self._keys, *self._taken]
 
     def free(self, claims: Iterable[Claim]) -> None:
         """Pass on the keys of tasks whose outcomes are committed."""
@@ -44,18 +50,20 @@ class FreedKeys:
 
     def take(self) -> list[str]:
         """Return keys that a claim must grant now, at most `MOST_ROWS`; call `granted` or `refused` then."""
-        taken = list(self._keys)[:MOST_ROWS]
-        for key in taken:
+        self._taken = list(self._keys)[:MOST_ROWS]
+        for key in self._taken:
             del self._keys[key]
-        return taken
+        return self._taken
 
     def granted(self, queues: Collection[str]) -> None:
         """Wake whoever can run what was granted in these queues and not claimed."""
+        self._taken = []
         self._key_grants.was_granted(queues)
 
-    def refused(self, keys: Iterable[str]) -> None:
+    def refused(self) -> None:
         """Have the keys of a claim that has failed granted without one."""
-        self._key_grants.grant_soon(keys)
+        taken, self._taken = self._taken, []
+        self._key_grants.grant_soon(taken)
 
     def grant(self) -> None:
         """Have the keys granted that no claim takes."""

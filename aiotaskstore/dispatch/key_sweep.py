@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from functools import partial
 
 from aiotaskstore.dispatch.dependencies import KeyGrants
@@ -15,10 +16,13 @@ class KeySweep:
     """Heals what is left where a process died between a commit that freed a key and the grant that follows it.
 
     Nor does a grant follow what callers changed in transactions of their own, or a first task whose row was locked.
+
+    `passing_on` returns the keys that this dispatcher itself is about to pass on: a busy one frees and grants thousands
+    a second, and the looks would find many of them in between.
     """
 
-    def __init__(self, storage: Storage, grants: KeyGrants) -> None:
-        self._storage, self._grants = storage, grants
+    def __init__(self, storage: Storage, grants: KeyGrants, *, passing_on: Callable[[], Iterable[str]]) -> None:
+        self._storage, self._grants, self._passing_on = storage, grants, passing_on
         self._after = ""
 
     async def sweep_once(self) -> int:
@@ -26,8 +30,10 @@ class KeySweep:
         found = 0
         for _ in range(_MOST_LOOKS):
             look = partial(self._storage.tasks.waiting_keys, self._after)
+            ours = set(self._passing_on())
             waiting = await self._storage.database.read(look)
-            free = [one.key for one in waiting if one.free]
+            ours.update(self._passing_on())  # what has become free since
+            free = [one.key for one in waiting if one.free and one.key not in ours]
             found += len(free)
             self._grants.grant_soon(free)
             self._after = waiting[-1].key if waiting else ""

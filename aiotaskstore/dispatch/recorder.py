@@ -72,9 +72,9 @@ class Recorder:
         return [*(item.run for item in self._batcher.unanswered), *self._locked.runs]
 
     @property
-    def will_free_keys(self) -> bool:
-        """Whether an outcome that is not written yet may free a serialization key."""
-        return any(run.claim.serialization_key is not None for run in self.unwritten)
+    def keys_to_free(self) -> list[str]:
+        """The serialization keys that outcomes which are not written yet may free."""
+        return [key for run in self.unwritten if (key := run.claim.serialization_key) is not None]
 
     async def drain(self) -> None:
         """Wait until every outcome and report so far is written."""

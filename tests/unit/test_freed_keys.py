@@ -1,12 +1,17 @@
-"""Keys that runs have freed: they go with the next claim, or are granted where none follows."""
+"""Keys that runs have freed: they go with the next claim, or are granted where none follows; the sweep leaves them."""
 
 from __future__ import annotations
 
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
 
 from aiotaskstore.dispatch.freed_keys import FreedKeys
+from aiotaskstore.dispatch.key_sweep import KeySweep
 from aiotaskstore.mechanics.hint import Hint, queue_hint
-from aiotaskstore.storage.tasks import MOST_ROWS
+from aiotaskstore.storage.storage import Storage
+from aiotaskstore.storage.tasks import MOST_ROWS, WaitingKey
 
 
 class Claim:
@@ -23,6 +28,9 @@ class Desk:
         self.stopping = False
         grants: Any = self
         self.keys = FreedKeys(grants, receive=self.hints.append, stopping=lambda: self.stopping)
+
+    def was_granted(self, queues: Any) -> None:
+        assert queues == {"default"}
 
     def grant_soon(self, keys: Any) -> None:
         self.granted += keys
@@ -69,3 +77,35 @@ def test_what_no_claim_takes_any_more_is_granted():
     desk.keys.wait_for_no_claim()
     assert desk.granted == ["a", "b"]
     assert desk.keys.take() == []
+
+
+def test_keys_are_being_passed_on_until_the_reply_to_their_claim_and_are_granted_if_it_failed():
+    desk = Desk()
+    desk.keys.wait_for_claims()
+    desk.free(Claim("a"))
+    assert desk.keys.passing_on == ["a"]
+    desk.keys.take()
+    desk.free(Claim("b"))
+    assert sorted(desk.keys.passing_on) == ["a", "b"]
+    desk.keys.granted({"default"})
+    assert (desk.keys.passing_on, desk.granted) == (["b"], [])
+    desk.keys.take()
+    desk.keys.refused()
+    assert (desk.keys.passing_on, desk.granted) == ([], ["b"])
+
+
+@pytest.mark.parametrize("freed", ["before the look", "during the look"])
+async def test_the_sweep_grants_the_free_keys_that_nobody_is_passing_on(freed: str):
+    granted: list[str] = []
+    ours = ["mine"] if freed == "before the look" else []
+
+    async def read(_look: Any) -> list[WaitingKey]:
+        found = [] if granted else [WaitingKey("held", False), WaitingKey("left", True), WaitingKey("mine", True)]
+        ours[:] = [] if freed == "before the look" else ["mine"]
+        return found
+
+    storage = SimpleNamespace(database=SimpleNamespace(read=read), tasks=SimpleNamespace(waiting_keys=list))
+    grants: Any = SimpleNamespace(grant_soon=granted.extend)
+    sweep = KeySweep(cast(Storage, storage), grants, passing_on=lambda: list(ours))
+    assert await sweep.sweep_once() == 1
+    assert granted == ["left"]
