@@ -25,7 +25,7 @@
 8
 
 -- Where a row goes that may run: {placed(x)}, where x is the condition that it is not due yet, and {due} where it is
--- known to be due. A due row with a serialization key waits for it: only grant_keys makes it pending, after the commit.
+-- known to be due. A due row with a serialization key waits for it, until a grant after the commit.
 -- list: placed
 CASE WHEN {given} THEN {scheduled} ELSE {due} END
 -- list: due
