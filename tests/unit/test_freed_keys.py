@@ -19,7 +19,7 @@ class Claim:
         self.serialization_key, self.queue = key, queue
 
 
-class Desk:
+class Passing:
     """The store's loop that grants, and a dispatcher that claims."""
 
     def __init__(self) -> None:
@@ -40,58 +40,58 @@ class Desk:
 
 
 def test_while_nothing_is_claimed_freed_keys_are_granted_at_once():
-    desk = Desk()
-    desk.free(Claim("a"), Claim(None), Claim("b"), Claim("a"))
-    assert (desk.granted, desk.hints, desk.keys.take()) == (["a", "b"], [], [])
-    desk.keys.wait_for_claims()
-    desk.stopping = True
-    desk.free(Claim("c"))
-    assert (desk.granted, desk.hints, desk.keys.take()) == (["a", "b", "c"], [], [])
+    passing = Passing()
+    passing.free(Claim("a"), Claim(None), Claim("b"), Claim("a"))
+    assert (passing.granted, passing.hints, passing.keys.take()) == (["a", "b"], [], [])
+    passing.keys.wait_for_claims()
+    passing.stopping = True
+    passing.free(Claim("c"))
+    assert (passing.granted, passing.hints, passing.keys.take()) == (["a", "b", "c"], [], [])
 
 
 def test_while_the_dispatcher_claims_its_next_claim_takes_the_freed_keys_once():
-    desk = Desk()
-    desk.keys.wait_for_claims()
-    desk.free(Claim("a"), Claim("b", "other"), Claim("a"))
-    desk.free(Claim(None))
-    assert (desk.granted, desk.hints) == ([], [queue_hint("default", "other")])
-    assert desk.keys.take() == ["a", "b"]
-    assert desk.keys.take() == []
+    passing = Passing()
+    passing.keys.wait_for_claims()
+    passing.free(Claim("a"), Claim("b", "other"), Claim("a"))
+    passing.free(Claim(None))
+    assert (passing.granted, passing.hints) == ([], [queue_hint("default", "other")])
+    assert passing.keys.take() == ["a", "b"]
+    assert passing.keys.take() == []
 
 
 def test_a_claim_takes_no_more_keys_than_a_statement_may_have_and_the_next_takes_the_rest():
-    desk = Desk()
-    desk.keys.wait_for_claims()
+    passing = Passing()
+    passing.keys.wait_for_claims()
     keys = [f"key {n}" for n in range(MOST_ROWS + 1)]
-    desk.free(*map(Claim, keys))
-    assert desk.keys.take() == keys[:-1]
-    assert desk.keys.take() == keys[-1:]
+    passing.free(*map(Claim, keys))
+    assert passing.keys.take() == keys[:-1]
+    assert passing.keys.take() == keys[-1:]
 
 
 def test_what_no_claim_takes_any_more_is_granted():
-    desk = Desk()
-    desk.keys.wait_for_claims()
-    desk.free(Claim("a"))
-    desk.keys.grant()
-    desk.free(Claim("b"))
-    desk.keys.wait_for_no_claim()
-    assert desk.granted == ["a", "b"]
-    assert desk.keys.take() == []
+    passing = Passing()
+    passing.keys.wait_for_claims()
+    passing.free(Claim("a"))
+    passing.keys.grant()
+    passing.free(Claim("b"))
+    passing.keys.wait_for_no_claim()
+    assert passing.granted == ["a", "b"]
+    assert passing.keys.take() == []
 
 
 def test_keys_are_being_passed_on_until_the_reply_to_their_claim_and_are_granted_if_it_failed():
-    desk = Desk()
-    desk.keys.wait_for_claims()
-    desk.free(Claim("a"))
-    assert desk.keys.passing_on == ["a"]
-    desk.keys.take()
-    desk.free(Claim("b"))
-    assert sorted(desk.keys.passing_on) == ["a", "b"]
-    desk.keys.granted({"default"})
-    assert (desk.keys.passing_on, desk.granted) == (["b"], [])
-    desk.keys.take()
-    desk.keys.refused()
-    assert (desk.keys.passing_on, desk.granted) == ([], ["b"])
+    passing = Passing()
+    passing.keys.wait_for_claims()
+    passing.free(Claim("a"))
+    assert passing.keys.passing_on == ["a"]
+    passing.keys.take()
+    passing.free(Claim("b"))
+    assert sorted(passing.keys.passing_on) == ["a", "b"]
+    passing.keys.granted({"default"})
+    assert (passing.keys.passing_on, passing.granted) == (["b"], [])
+    passing.keys.take()
+    passing.keys.refused()
+    assert (passing.keys.passing_on, passing.granted) == ([], ["b"])
 
 
 @pytest.mark.parametrize("freed", ["before the look", "during the look"])
