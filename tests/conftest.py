@@ -24,6 +24,7 @@ import pytest
 
 from aiotaskstore import TaskStore
 from tests.helpers import LIMIT
+from tests.kept_databases import KeptDatabases
 
 EVERY_ENGINE = ("postgresql", "mysql", "mariadb", "sqlite")
 ENGINES = tuple(os.environ.get("AIOTASKSTORE_TEST_ON", ",".join(EVERY_ENGINE)).split(","))
@@ -52,9 +53,10 @@ def url(request: pytest.FixtureRequest) -> Iterator[str]:
     """The URL of a fresh, empty database, on each engine in turn.
 
     In memory there is one store's database and nobody else's, so a test that opens more on the URL does not run there,
-    unless it is marked `memory`.
+    unless it is marked `memory`. Where `store` or `harness` opens it, its tables may be there already.
     """
-    with _FRESH[request.param]() as text:
+    kept = request.param in {"mysql", "mariadb"} and {"store", "harness"} & set(request.fixturenames)
+    with _kept_on(request.param).lend() if kept else _FRESH[request.param]() as text:
         yield text
 
 
@@ -131,6 +133,8 @@ def pytest_sessionfinish() -> None:
         name = urlsplit(_idle.pop()).path.removeprefix("/")
         sql = f"DROP DATABASE IF EXISTS {name} WITH (FORCE)"
         _aside(lambda sql=sql: _run_on_postgresql(_server("postgresql"), sql))  # type: ignore[misc]
+    for databases in _kept.values():
+        databases.close()
 
 
 def _server(engine: str) -> str:
@@ -208,6 +212,22 @@ def _fresh_mysql(engine: str) -> Iterator[str]:
         yield urlunsplit(parts._replace(path=f"/{name}"))
     finally:
         _aside(lambda: run(f"DROP DATABASE IF EXISTS {name}"))
+
+
+_kept: dict[str, KeptDatabases] = {}
+"""By the engine: MySQL's and MariaDB's."""
+
+
+def _kept_on(engine: str) -> KeptDatabases:
+    if engine not in _kept:
+        _kept[engine] = KeptDatabases(_server(engine), lambda url: _aside(lambda: _open_store(url)))
+    return _kept[engine]
+
+
+async def _open_store(url: str) -> None:
+    """Have a store make its tables."""
+    async with TaskStore(url):
+        pass
 
 
 @contextmanager
