@@ -119,12 +119,24 @@ def _opens_more(item: Any) -> bool:
     return "url" in inspect.signature(item.function).parameters or bool(takers - {"store", "harness"})
 
 
+SHOWN = 20_000
+"""Characters of what a test printed or logged that are kept for its report, for each kind: some log megabytes."""
+
+
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Make what a test printed fit to be sent: some print what is no Unicode, to prove that it is refused."""
-    report = yield
-    report.sections = [(name, text.encode(errors="backslashreplace").decode()) for name, text in report.sections]
-    return report
+def pytest_runtest_makereport(
+    item: Any, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Make what a test printed fit to be sent and to be kept: some print what is no Unicode, to see it refused."""
+    item._report_sections[:] = [
+        (when, name, _shown(text) if when == call.when else text) for when, name, text in item._report_sections
+    ]
+    return (yield)
+
+
+def _shown(text: str) -> str:
+    shown = text if len(text) <= SHOWN else f"… the last {SHOWN:,} of {len(text):,} characters:\n{text[-SHOWN:]}"
+    return shown.encode(errors="backslashreplace").decode()
 
 
 def pytest_sessionfinish() -> None:
