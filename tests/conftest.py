@@ -55,15 +55,14 @@ def url(request: pytest.FixtureRequest) -> Iterator[str]:
     In memory there is one store's database and nobody else's, so a test that opens more on the URL does not run there,
     unless it is marked `memory`. Where `store` or `harness` opens it, its tables may be there already.
     """
-    kept = request.param in {"mysql", "mariadb"} and {"store", "harness"} & set(request.fixturenames)
-    with _kept_on(request.param).lend() if kept else _FRESH[request.param]() as text:
+    with _database(request) as text:
         yield text
 
 
 @pytest.fixture(params=SERVERS)
 def server_url(request: pytest.FixtureRequest) -> Iterator[str]:
-    """The URL of a fresh, empty database, on each engine that is a server in turn."""
-    with _FRESH[request.param]() as text:
+    """The URL of a fresh, empty database, on each engine that is a server in turn, otherwise as `url`."""
+    with _database(request) as text:
         yield text
 
 
@@ -224,6 +223,12 @@ def _fresh_mysql(engine: str) -> Iterator[str]:
         yield urlunsplit(parts._replace(path=f"/{name}"))
     finally:
         _aside(lambda: run(f"DROP DATABASE IF EXISTS {name}"))
+
+
+def _database(request: pytest.FixtureRequest) -> AbstractContextManager[str]:
+    """Return a database on the engine that is the fixture's parameter; `store` and `harness` would make its tables."""
+    kept = request.param in {"mysql", "mariadb"} and {"store", "harness"} & set(request.fixturenames)
+    return _kept_on(request.param).lend() if kept else _FRESH[request.param]()
 
 
 _kept: dict[str, KeptDatabases] = {}

@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from uuid import UUID
 
+import pytest
+
 from aiotaskstore.finish_reason import FinishReason
 from aiotaskstore.mechanics.ids import new_id
 from aiotaskstore.outcome import EMPTY, RELEASED, Cancelled, Failed, Outcome, Retrying, Snoozed
@@ -31,6 +33,7 @@ AHEAD |= {(status, TaskStatus.SCHEDULED) for status in FINISHED}
 """Transitions that nothing here makes: no task has a serialization key, and a retry makes a task due at once."""
 
 
+@pytest.mark.timeout(600)  # thousands of statements, one after the other
 async def test_no_operation_makes_a_transition_that_is_not_in_the_table(harness: Harness):
     made: set[tuple[TaskStatus, TaskStatus]] = set()
     for status, policy in [*((status, "retry") for status in TaskStatus), *BY_DEATH]:
