@@ -4,8 +4,8 @@ A file holds statements under `-- name: …` lines and lists under `-- list: …
 file is read after `shared.sql`, and replaces what has the same name. A statement may contain:
 
 - `:name`, a parameter. What stands in quotes, and PostgreSQL's `::`, is left alone.
-- `:now`, the database's own clock (under a test clock a parameter), and `:later(x)`, x seconds after it, where x is a
-  parameter or a column.
+- `:now`, the database's own clock (under a test clock, and on SQLite, a parameter), and `:later(x)`, x seconds after
+  it, where x is a parameter or a column.
 - `IN :name`, where the parameter is a list of any length: `= ANY($n)` on PostgreSQL, every value in the text on
   MySQL; on SQLite a `?` for each value of a short list, and one value that is unpacked for a long one.
 - `:rows`, the rows of a batch: on MySQL one JSON document (where a call brings `ids`, those), on SQLite what follows
@@ -46,7 +46,8 @@ class Syntax:
     """The SQL that a dialect writes for `:now` and `:later(x)`."""
 
     now: str | None
-    """The database's clock; `None` under a test clock, whose instants are parameters of type `instant`."""
+    """The database's clock. `None` where the instant is a parameter, of type `instant`: under a test clock, and on
+    SQLite."""
     later: Callable[[str], str]
     """Returns the SQL for an instant that lies so many seconds after `:now`."""
     instant: str = ""

@@ -63,6 +63,17 @@ async def test_what_is_resumed_or_rescheduled_wakes_an_idle_dispatcher(store: Ta
         await hidden.wait(timeout=LIMIT)
 
 
+@pytest.mark.parametrize("where", ["file", "memory"])
+async def test_on_sqlite_what_is_due_at_this_instant_is_due_and_was_made_no_earlier(where: str, sqlite_url: str):
+    async with TaskStore(sqlite_url if where == "file" else "sqlite://") as store:
+        for _ in range(30):
+            asked = datetime.now(UTC)
+            task = await (await store.enqueue("work", unchecked=True, run_at=asked)).task()
+            assert (task.status, task.run_at, task.updated_at) == (TaskStatus.PENDING, asked, task.created_at)
+            assert asked <= task.created_at <= datetime.now(UTC)
+            assert (await store.tasks.reschedule(task.id, datetime.now(UTC))).status is TaskStatus.PENDING
+
+
 async def test_a_paused_task_that_is_rescheduled_stays_paused_and_is_placed_by_its_new_time(store: TaskStore):
     handle = await store.enqueue("work", unchecked=True)
     await store.tasks.pause(handle.id)

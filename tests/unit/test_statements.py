@@ -83,6 +83,13 @@ def test_sqlite_spells_lists_out_and_writes_ids_as_blobs():
     assert arguments == (1, "p", "q", 1)
 
 
+def test_on_sqlite_now_is_one_instant_for_a_whole_statement():
+    database: Any = connect("sqlite://").database
+    sql, arguments = database.binder.bind(Query("SELECT :now, :a, :later(:a), :now", {"a": 1}))
+    assert sql == "SELECT ?, ?, (? + CAST((?) * 1000000 AS INTEGER)), ?"
+    assert arguments == (arguments[0], 1, arguments[0], 1, arguments[0])
+
+
 # ── names ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

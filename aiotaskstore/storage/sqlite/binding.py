@@ -10,9 +10,9 @@ from itertools import chain
 from typing import Any
 from uuid import UUID
 
-from aiotaskstore.storage.binding import Binder
+from aiotaskstore.storage.binding import Binder, TestClock
 from aiotaskstore.storage.operation import Batch, Begin, Step
-from aiotaskstore.storage.statements import Statement
+from aiotaskstore.storage.statements import Statements
 
 _sql = logging.getLogger("aiotaskstore.sql")
 
@@ -32,16 +32,20 @@ _NATIVE = frozenset({int, float, str, bool, type(None)})
 
 
 class SqliteBinder(Binder):
-    """Turns steps into SQLite's statements and arguments."""
+    """Turns steps into SQLite's statements and arguments. `:now` is one value for a whole statement."""
+
+    def __init__(self, statements: Statements, clock: TestClock | None) -> None:
+        super().__init__(statements, clock or _clock)
 
     def bind(self, step: Step) -> tuple[str, tuple[Any, ...]]:
         """Return the text of a step and its arguments."""
         assert not isinstance(step, Begin | Batch)  # noqa: S101 - they have ways of their own
         statement = self.statement(step)
+        params = {**step.params, "now": self.now()} if "now" in statement.names else step.params
         arguments: list[Any] = []
         parts = [statement.pieces[0]]
         for name, after in zip(statement.names, statement.pieces[1:], strict=True):
-            parts += (_place(self.value(step.params, name), arguments), after)
+            parts += (_place(params[name], arguments), after)
         sql = "".join(parts)
         _sql.debug("%s", sql)
         return sql, tuple(arguments)
@@ -51,22 +55,24 @@ class SqliteBinder(Binder):
         statement = self.statement(step)
         _sql.debug("%s × %d", ":".join(statement.pieces), len(step.rows))
         columns = [_plain_column(values) for values in zip(*step.rows, strict=True)]
+        now = _plain(self.now()) if "now" in statement.names else None
         if "rows" not in statement.names:
-            places = [step.fields.index(name) for name in statement.names if name in step.fields]
-            rows = list(zip(*(columns[place] for place in places), strict=True))
-            yield self._text(statement, dict.fromkeys(step.fields, "?")), rows
+            found = dict(zip(step.fields, columns, strict=True)) | {"now": [now] * len(step.rows)}
+            yield "?".join(statement.pieces), list(zip(*(found[name] for name in statement.names), strict=True))
             return
-        rows, row = list(zip(*columns, strict=True)), f"({', '.join('?' * len(columns))})"
-        for start in range(0, len(rows), _ROWS_AT_ONCE):
-            some = rows[start : start + _ROWS_AT_ONCE]
-            sql = self._text(statement, {"rows": ", ".join([row] * len(some))})
-            yield sql, [tuple(chain.from_iterable(some))]
+        whole, row = list(zip(*columns, strict=True)), f"({', '.join('?' * len(columns))})"
+        for start in range(0, len(whole), _ROWS_AT_ONCE):
+            some = whole[start : start + _ROWS_AT_ONCE]
+            values: list[Any] = []
+            parts = [statement.pieces[0]]
+            for name, after in zip(statement.names, statement.pieces[1:], strict=True):
+                parts += (", ".join([row] * len(some)) if name == "rows" else "?", after)
+                values += chain.from_iterable(some) if name == "rows" else (now,)
+            yield "".join(parts), [tuple(values)]
 
-    def _text(self, statement: Statement, places: dict[str, str]) -> str:
-        parts = [statement.pieces[0]]
-        for name, after in zip(statement.names, statement.pieces[1:], strict=True):
-            parts += (places[name] if name in places else str(_plain(self.now())), after)
-        return "".join(parts)
+
+def _clock() -> datetime:
+    return datetime.now(UTC)
 
 
 def read_instant(value: Any) -> datetime:
