@@ -17,6 +17,7 @@ from click.testing import CliRunner
 
 import aiotaskstore
 from aiotaskstore.cli.app import commands
+from tests.helpers import LIMIT
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs" / "guide").glob("*.md"))]
@@ -37,7 +38,7 @@ def test_a_python_block_runs_as_it_stands(text: str, tmp_path: Path):
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=LIMIT,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -47,7 +48,7 @@ def test_the_readme_says_what_its_program_prints(tmp_path: Path):
     first = next(text for _, text in blocks("python"))
     told = subprocess.run(
         [sys.executable, "-c", first], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True,
-        text=True, timeout=50, check=True,
+        text=True, timeout=LIMIT, check=True,
     ).stdout  # fmt: skip
     assert told.strip() == "sent to 42 in bg"
     assert f'"{told.strip()}"' in first

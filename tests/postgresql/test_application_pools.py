@@ -13,7 +13,7 @@ from aiotaskstore import DispatcherStarted, TaskStore, TaskStoreError
 from aiotaskstore.events import BackgroundFailed
 from aiotaskstore.noop import noop
 from aiotaskstore.storage.operation import Query, Rows, Steps
-from tests.helpers import expect
+from tests.helpers import LIMIT, expect
 
 
 async def test_a_pool_without_listen_url_says_once_what_to_do(postgresql_url: str, caplog: pytest.LogCaptureFixture):
@@ -21,7 +21,7 @@ async def test_a_pool_without_listen_url_says_once_what_to_do(postgresql_url: st
         store = TaskStore(pool)
         store.include(noop)
         async with store, expect(store, BackgroundFailed, loop="listener") as events, store.dispatcher():
-            assert (await (await noop.enqueue()).wait(timeout=30)).status == "succeeded"
+            assert (await (await noop.enqueue()).wait(timeout=LIMIT)).status == "succeeded"
     (event,) = events
     assert isinstance(event, BackgroundFailed)
     assert "up to 1 s late, since it polls" in str(event.error)
@@ -36,7 +36,7 @@ async def test_a_pool_with_listen_url_is_woken_by_notifications(postgresql_url: 
         store = TaskStore(pool, listen_url=postgresql_url)
         store.include(noop)
         async with store, expect(store, DispatcherStarted) as events, store.dispatcher():
-            assert (await (await noop.enqueue()).wait(timeout=30)).status == "succeeded"
+            assert (await (await noop.enqueue()).wait(timeout=LIMIT)).status == "succeeded"
     (event,) = events
     assert isinstance(event, DispatcherStarted)
     assert event.waking == "notify"
@@ -57,7 +57,7 @@ async def test_a_pool_that_decodes_json_by_a_codec_of_its_own_changes_no_result(
 
         async with store, store.dispatcher():
             handle = await echo.options(metadata={"from": "test"}).enqueue("ä")
-            assert await handle.result(timeout=30) == {"text": "ä"}
+            assert await handle.result(timeout=LIMIT) == {"text": "ä"}
             task = await handle.task()
     assert (task.payload, task.result, task.metadata) == ({"text": "ä"}, {"text": "ä"}, {"from": "test"})
 
@@ -77,7 +77,7 @@ async def test_an_applications_connections_keep_their_settings(postgresql_url: s
         store = TaskStore(pool)
         store.include(noop)
         async with store, store.dispatcher():
-            assert (await (await noop.enqueue()).wait(timeout=30)).status == "succeeded"
+            assert (await (await noop.enqueue()).wait(timeout=LIMIT)).status == "succeeded"
             with pytest.raises(TaskStoreError, match="no_such_function"):
                 await store._require_open().storage.database.read(refused)
         async with AsyncExitStack() as stack:

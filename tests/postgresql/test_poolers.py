@@ -12,6 +12,7 @@ from aiotaskstore.storage import migrations
 from aiotaskstore.storage.connect import connect
 from aiotaskstore.storage.operation import Query, Rows, Steps
 from aiotaskstore.storage.storage import Storage
+from tests.helpers import LIMIT
 
 BACKEND_KEY = b"K\x00\x00\x00\x0c"
 """How the message begins that carries the process id: a server's own, a pooler's invented one."""
@@ -86,7 +87,7 @@ async def test_tasks_run_behind_a_pooler(postgresql_url: str):
         store.include(noop)
         async with store, store.dispatcher():
             handle = await noop.enqueue()
-            assert (await handle.wait(timeout=30)).status == "succeeded"
+            assert (await handle.wait(timeout=LIMIT)).status == "succeeded"
             assert await migrations.version(store._require_open().storage.database) == migrations.LATEST
 
 

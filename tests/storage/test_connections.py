@@ -26,7 +26,7 @@ from aiotaskstore.storage.faults import Conflict
 from aiotaskstore.storage.migrations import migrate
 from aiotaskstore.storage.operation import BEGIN, Call, Steps
 from aiotaskstore.task import TaskStatus
-from tests.helpers import connect_mysql, eventually, kept_from_writing, my_connection
+from tests.helpers import LIMIT, connect_mysql, eventually, kept_from_writing, my_connection
 from tests.storage.harness import Harness, harness_on, new_task
 
 
@@ -41,7 +41,7 @@ async def test_a_pool_survives_fifty_callers_cancelled_at_any_moment(harness: Ha
         await asyncio.wait(callers)
         for caller in callers:
             assert caller.cancelled() or caller.exception() is None
-    async with asyncio.timeout(20):  # as many at once as the pool has connections, and more
+    async with asyncio.timeout(LIMIT):  # as many at once as the pool has connections, and more
         async with asyncio.TaskGroup() as group:
             for n in range(20):
                 group.create_task(_write_and_claim(harness, f"after-{n}"))
@@ -95,14 +95,16 @@ async def test_a_statement_that_the_database_refuses_is_an_error_of_ours(harness
 
 
 async def test_a_database_that_does_not_answer_in_time_is_unavailable(url: str):
-    storage = connect(url, deadline=0.3)
+    storage = connect(url)
     await storage.database.open()
     try:
         await migrate(storage.database)
-        row = new_task()
+        row, usual = new_task(), storage.database.deadline
         async with kept_from_writing(url, "aiotaskstore_tasks"):
+            storage.database.deadline = 0.3
             with pytest.raises(DatabaseUnavailableError):
                 await storage.database.write(lambda: storage.tasks.enqueue([row]))
+        storage.database.deadline = usual
         await storage.database.write(lambda: storage.tasks.enqueue([new_task()]))
         assert await storage.database.read(lambda: storage.tasks.status(row.id)) is None
     finally:
@@ -142,7 +144,7 @@ async def test_new_connections_need_none_of_the_event_loops_own_threads(url: str
     working = loop.run_in_executor(None, work)
     try:
         await eventually(busy.is_set)
-        storage = connect(url.replace("127.0.0.1", "localhost"), deadline=5)
+        storage = connect(url.replace("127.0.0.1", "localhost"), deadline=LIMIT)
         await storage.database.open()
         try:
             await migrate(storage.database)
@@ -234,7 +236,7 @@ async def test_two_sqlite_stores_on_one_file_wait_for_each_other_and_never_fail(
 async def test_a_sqlite_reader_does_not_wait_for_a_writer(sqlite_url: str):
     async with harness_on(sqlite_url) as harness:
         task_id = await harness.add()
-        async with kept_from_writing(sqlite_url), asyncio.timeout(10):
+        async with kept_from_writing(sqlite_url), asyncio.timeout(LIMIT):
             assert await harness.status(task_id) is TaskStatus.PENDING
 
 

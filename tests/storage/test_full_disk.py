@@ -21,7 +21,7 @@ from aiotaskstore.events import BackgroundFailed
 from aiotaskstore.storage.operation import BEGIN, Query, Steps
 from aiotaskstore.storage.sqlite.database import SqliteDatabase
 from tests.bad_input.refusals import together
-from tests.helpers import eventually, expect
+from tests.helpers import LIMIT, eventually, expect
 from tests.storage.harness import Harness, harness_on, new_task
 
 PLENTY = 2**30
@@ -186,7 +186,7 @@ async def test_an_operation_with_a_bug_fails_alone_and_the_writer_goes_on(disk: 
 
     for error in (KeyError("a bug"), MemoryError(), SystemExit(3), asyncio.CancelledError(), KeyboardInterrupt()):
         good = new_task()
-        async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+        async with asyncio.timeout(LIMIT), asyncio.TaskGroup() as group:
             with_it = group.create_task(disk.database.write(partial(disk.tasks.enqueue, [good])))
             with pytest.raises((TaskStoreError, type(error))):
                 await disk.database.write(bug(error))
@@ -289,7 +289,7 @@ async def main():
                 await one(store.enqueue_many([work.draft("z" * 900_000) for _ in range(22)]))
             said["running"] = dispatcher.running
             resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-            said["result"] = await (await work.enqueue("abc")).result(timeout=30)
+            said["result"] = await (await work.enqueue("abc")).result(timeout=100)
             while await store.tasks.count(status=["pending", "running"]):
                 await asyncio.sleep(0.05)
         said["failed"] = await store.tasks.count(status="failed")
@@ -303,7 +303,7 @@ asyncio.run(main())
 def test_a_process_whose_disk_fills_for_real_goes_on_once_there_is_room(sqlite_url: str):
     """The operating system refuses the writes (EFBIG), at whatever moment they come: in a statement or in COMMIT."""
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, sqlite_url], capture_output=True, text=True, timeout=50, check=False
+        [sys.executable, "-c", PROGRAM, sqlite_url], capture_output=True, text=True, timeout=LIMIT, check=False
     )
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)

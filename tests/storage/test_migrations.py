@@ -109,7 +109,7 @@ async def test_processes_that_start_at_once_on_an_empty_database_all_open(url: s
         )
         for _ in range(6)
     ]  # fmt: skip
-    async with asyncio.timeout(50):
+    async with asyncio.timeout(LIMIT):
         for process in started:
             assert process.stdout is not None
             assert await process.stdout.readline() == b"ready\n"

@@ -9,6 +9,7 @@ import pytest
 
 from aiotaskstore.storage.__main__ import EXAMPLES, printed
 from aiotaskstore.storage.table_names import TableNames
+from tests.helpers import LIMIT
 from tests.storage.harness import Harness
 from tests.storage.test_statements import URLS, statements
 
@@ -62,5 +63,5 @@ def test_a_name_that_is_none_is_met_with_those_that_are_like_it():
 def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "aiotaskstore.storage", *arguments],
-        capture_output=True, text=True, check=False, timeout=30,
+        capture_output=True, text=True, check=False, timeout=LIMIT,
     )  # fmt: skip

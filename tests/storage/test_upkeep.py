@@ -187,7 +187,7 @@ async def test_while_somebody_has_locked_a_dead_dispatchers_row_all_others_are_r
         locked, other = [await _die_with(harness, queue=name) for name in ("locked", "other")]
         one, two = [_owner((await harness.get(claim.id)).dispatcher_id) for claim in (locked, other)]
         async with _locked(harness, "SELECT id FROM aiotaskstore_dispatchers WHERE id = :id FOR UPDATE", one):
-            async with asyncio.timeout(LIMIT / 3):
+            async with asyncio.timeout(LIMIT):
                 assert await harness.rescue(one) == {}
                 assert await harness.rescue(two) == {other.id: TaskStatus.PENDING}
         assert await harness.rescue(one) == {locked.id: TaskStatus.PENDING}
@@ -202,7 +202,7 @@ async def test_while_somebody_has_locked_one_task_of_a_dead_dispatcher_its_other
         harness.clock.advance(LEASE + 1)
         locked = rows[0].id
         async with _locked(harness, "SELECT id FROM aiotaskstore_tasks WHERE id = :id FOR UPDATE", locked):
-            async with asyncio.timeout(LIMIT / 3):
+            async with asyncio.timeout(LIMIT):
                 assert len(await harness.rescue(me, limit=2)) == 2, "what is locked takes no place in the batch"
                 assert len(await harness.rescue(me, limit=9)) == 2
             assert await _dead(harness, new_id()) == {me}, "its row stays until its last task is rescued"

@@ -11,6 +11,7 @@ import pytest
 
 from aiotaskstore.errors import TaskStoreError
 from aiotaskstore.mechanics.batching import Batcher
+from tests.helpers import LIMIT
 
 
 class Sink:
@@ -197,7 +198,7 @@ async def test_whoever_waits_when_the_loop_ends_is_not_left_waiting():
         await sink.sent(1)
         (waiting,) = start(batcher, 2)
         await asyncio.sleep(0)
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(LIMIT):
         answers = await resolved(in_flight, waiting)
     assert [type(answer) for answer in answers] == [TaskStoreError] * 2
 
@@ -210,6 +211,7 @@ async def test_nobody_waits_longer_than_the_patience_and_what_was_not_sent_never
         answers = await resolved(*first, *later)
         assert [type(answer) for answer in answers] == [TimeoutError, TimeoutError]
         sink.gate.set()
+        batcher._wait_limit = LIMIT
         assert await resolved(*start(batcher, 3)) == [30]
         assert sink.batches == [[1], [3]]
 
@@ -218,7 +220,7 @@ async def test_each_waits_for_its_own_patience():
     async with batching(wait_limit=0.2) as (sink, batcher):
         first = start(batcher, 1)
         await sink.sent(1)
-        await asyncio.sleep(0.1)
+        batcher._wait_limit = LIMIT
         later = start(batcher, 2)
         assert isinstance((await resolved(*first))[0], TimeoutError)
         sink.gate.set()
@@ -252,7 +254,7 @@ async def test_a_flush_that_was_told_to_exit_leaves_nobody_waiting(kind):
     sink.error = kind()
     with pytest.raises(kind):
         await batcher.flush_once()
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(LIMIT):
         await asyncio.wait([waiting])
 
 

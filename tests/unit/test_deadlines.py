@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
+from collections.abc import Callable, Collection
 from math import inf
+from typing import Any
 
 from aiotaskstore.dispatch.deadlines import Deadlines
-
-LIMIT = 5.0
 
 
 class RunWithDeadline:
@@ -19,44 +18,90 @@ class RunWithDeadline:
         self.ended.append(self.name)
 
 
-async def ended(names: list[str], count: int) -> None:
-    async with asyncio.timeout(LIMIT):
-        while len(names) < count:  # noqa: ASYNC110 - the clock is what is tested
-            await asyncio.sleep(0.005)
+class Timer:
+    def __init__(self, instant: float, call: Callable[[], object]) -> None:
+        self.instant, self.call = instant, call
+
+    def cancel(self) -> None:
+        self.instant = inf
+
+
+class Clock:
+    """The event loop's clock, turned by hand."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.timers: list[Timer] = []
+
+    def time(self) -> float:
+        return self.now
+
+    def call_at(self, instant: float, call: Callable[[], object], **_options: Any) -> Timer:
+        self.timers.append(Timer(instant, call))
+        return self.timers[-1]
+
+    def turn(self, now: float) -> None:
+        self.now = now
+        for timer in [timer for timer in self.timers if timer.instant <= now]:
+            self.timers.remove(timer)
+            timer.call()
+
+
+def deadlines_on(clock: Clock, runs: Callable[[], Collection[RunWithDeadline]]) -> Deadlines:
+    deadlines = Deadlines(runs)
+    deadlines._loop = clock  # type: ignore[assignment] # all of it that is used
+    return deadlines
 
 
 async def test_each_is_ended_in_its_time_whatever_the_order_of_arming():
     names: list[str] = []
     late, soon, never, between = runs = [RunWithDeadline(name, names) for name in ("late", "soon", "never", "between")]
-    deadlines = Deadlines(lambda: runs)
-    deadlines.arm(late, 0.15)
-    deadlines.arm(soon, 0.01)
-    deadlines.arm(between, 0.08)
-    await ended(names, 3)
-    assert names == ["soon", "between", "late"]
+    clock = Clock()
+    deadlines = deadlines_on(clock, lambda: runs)
+    deadlines.arm(late, 15)
+    deadlines.arm(soon, 1)
+    deadlines.arm(between, 8)
+    for now, expected in ((0.9, 0), (1, 1), (7.9, 1), (8, 2), (14.9, 2), (15, 3)):
+        clock.turn(now)
+        assert names == ["soon", "between", "late"][:expected]
     assert never.deadline == inf
+
+
+async def test_all_that_are_due_are_ended_at_once():
+    names: list[str] = []
+    runs = [RunWithDeadline(name, names) for name in ("one", "other", "later")]
+    clock = Clock()
+    deadlines = deadlines_on(clock, lambda: runs)
+    for run, seconds in zip(runs, (1, 2, 4), strict=True):
+        deadlines.arm(run, seconds)
+    clock.turn(3)
+    assert sorted(names) == ["one", "other"]
+    clock.turn(4)
+    assert names[2:] == ["later"]
 
 
 async def test_one_that_has_ended_is_left_alone():
     names: list[str] = []
     ends, stays = RunWithDeadline("ends", names), RunWithDeadline("stays", names)
-    runs = {1: ends, 2: stays}
-    deadlines = Deadlines(runs.values)
-    deadlines.arm(ends, 0.01)
-    deadlines.arm(stays, 0.05)
+    runs, clock = {1: ends, 2: stays}, Clock()
+    deadlines = deadlines_on(clock, runs.values)
+    deadlines.arm(ends, 1)
+    deadlines.arm(stays, 5)
     del runs[1]
-    await ended(names, 1)
+    clock.turn(1)
+    clock.turn(5)
     assert names == ["stays"]
 
 
 async def test_one_armed_after_all_others_were_ended_is_ended_too():
     names: list[str] = []
     first, second = runs = [RunWithDeadline("first", names), RunWithDeadline("second", names)]
-    deadlines = Deadlines(lambda: runs)
-    deadlines.arm(first, 0.01)
-    await ended(names, 1)
-    deadlines.arm(second, 0.01)
-    await ended(names, 2)
+    clock = Clock()
+    deadlines = deadlines_on(clock, lambda: runs)
+    deadlines.arm(first, 1)
+    clock.turn(1)
+    deadlines.arm(second, 1)
+    clock.turn(2)
     assert names == ["first", "second"]
 
 
@@ -69,12 +114,13 @@ async def test_one_that_is_ended_may_end_others_or_arm_itself_again():
             super().overrun()
             runs.pop("other", None)
             if len(names) == 1:
-                deadlines.arm(self, 0.02)
+                deadlines.arm(self, 2)
 
-    deadlines = Deadlines(runs.values)
+    clock = Clock()
+    deadlines = deadlines_on(clock, runs.values)
     runs["first"], runs["other"] = Ending("first", names), RunWithDeadline("other", names)
-    deadlines.arm(runs["first"], 0.01)
-    deadlines.arm(runs["other"], 0.05)
-    await ended(names, 2)
-    await asyncio.sleep(0.06)
+    deadlines.arm(runs["first"], 1)
+    deadlines.arm(runs["other"], 5)
+    for now in (1, 3, 5, 6):
+        clock.turn(now)
     assert names == ["first", "first"]

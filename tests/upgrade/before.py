@@ -77,19 +77,19 @@ async def veteran(url: str) -> None:
     store.on(TaskStarted, lambda event: running.set() if event.alias == "linger" else None)
     async with store:
         ids: dict[str, Any] = {}
-        async with store.dispatcher(name="helper", heartbeat=0.2, healer=0.1, lease=1):
+        async with store.dispatcher(name="helper", heartbeat=0.2, healer=0.1, lease=100):
             ids["interrupted"] = (await store.tasks.list(alias="interrupted"))[0].id
-            await store.tasks.wait(ids["interrupted"], timeout=30)
+            await store.tasks.wait(ids["interrupted"], timeout=100)
             succeeded = await store.enqueue("double", {"number": 21}, external_id="order-1", metadata={"trace": "t"})
             failed = await store.enqueue("fail", {"why": "no luck"}, owner=("user", "42"), source="shop")
-            ids["succeeded"] = (await succeeded.wait(timeout=30)).id
-            ids["failed"] = (await failed.wait(timeout=30)).id
+            ids["succeeded"] = (await succeeded.wait(timeout=100)).id
+            ids["failed"] = (await failed.wait(timeout=100)).id
         later: Any = {"delay": 3600, "external_id": "order-2", "priority": -5}
         ids["scheduled"] = (await store.enqueue("double", {"number": 1}, **later)).id
         ids["cancelled"] = (await store.enqueue("double", {"number": 2}, delay=3600)).id
         await store.tasks.cancel(ids["cancelled"], "no need")
         ids["running"] = (await store.enqueue("linger", {})).id
-        async with store.dispatcher(name="veteran", queues={"before": 1}, heartbeat=0.2, lease=5, healer=False):
+        async with store.dispatcher(name="veteran", queues={"before": 1}, heartbeat=0.2, lease=100, healer=False):
             await running.wait()
             for kind in ("pending", "waiting", "paused"):
                 ids[kind] = (await store.enqueue("double", {"number": 3}, external_id=kind)).id

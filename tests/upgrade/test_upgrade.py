@@ -22,7 +22,7 @@ from aiotaskstore.storage import migrations
 from aiotaskstore.storage.connect import connect
 from aiotaskstore.storage.operation import Query
 from aiotaskstore.storage.rows import CODES
-from tests.helpers import LIMIT, ended, eventually, expect
+from tests.helpers import LIMIT, change, ended, eventually, expect
 
 HERE = Path(__file__).parent
 
@@ -126,7 +126,7 @@ async def _names_the_older_dispatcher(store: TaskStore) -> None:
 
 async def _finishes_everything(store: TaskStore, veteran: OldProcess, before: Any) -> None:
     _declare(store)
-    options: Any = {"heartbeat": 0.2, "lease": 1, "healer": 0.1}
+    options: Any = {"heartbeat": 0.2, "lease": LIMIT, "healer": 0.1}
     enqueued_since = await _enqueued_since(store)
     async with expect(store, DispatcherOutdated, name="veteran"):
         dispatcher = store.dispatcher(name="new", **options)
@@ -134,6 +134,11 @@ async def _finishes_everything(store: TaskStore, veteran: OldProcess, before: An
     try:
         async with expect(store, TaskRescued, task_id=UUID(before["running"]["id"])):
             veteran.kill()
+            await change(
+                store._require_open().storage.database,
+                "UPDATE aiotaskstore_dispatchers SET lease = 0 WHERE name = :name",
+                name="veteran",
+            )
         held: Any = {"id_in": [told["id"] for told in before.values()], "status": ["scheduled", "waiting", "paused"]}
         await store.tasks.retry(where=held)
         for kind in ("failed", "cancelled", "interrupted"):
