@@ -26,7 +26,7 @@ from aiotaskstore.handler_signature import context_parameter, first_parameter, r
 from aiotaskstore.including_stores import IncludingStore, IncludingStores
 from aiotaskstore.mechanics.text import check_text, printable
 from aiotaskstore.options import DefinitionOptions, TaskOptions, check_options
-from aiotaskstore.payload import Payload, Result
+from aiotaskstore.payload import Payload, Result, UnresolvedTypeError
 from aiotaskstore.recurrence import Recurrence, RecurrenceFunction, as_recurrence
 from aiotaskstore.schedule import (
     Schedule,
@@ -232,6 +232,18 @@ class TaskDefinition(BoundTask[P, R]):
     def payload_limit(self) -> int:
         """The smallest limit among the stores that include this definition, in bytes of JSON."""
         return self._stores.payload_limit
+
+    def check_types(self, *, early: bool = False) -> None:
+        """Build the types of the payload and the result, so that what cannot work is refused before it is used.
+
+        Raises `ConfigurationError`. While it is `early`, a type may name another that is defined later.
+        """
+        for part in (self.payload, self.result):
+            try:
+                part.check_type()
+            except UnresolvedTypeError:
+                if not early:
+                    raise
 
     def belong_to(self, store: Enqueuer) -> None:
         """Add a store that includes this definition."""

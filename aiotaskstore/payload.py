@@ -33,8 +33,12 @@ _SUSPECT = re.compile(rb"null|NaN|Infinity|[0-9]{4300}")
 _KINDS = inspect.Parameter
 
 
+class UnresolvedTypeError(ConfigurationError):
+    """An annotation names a type that is not there, or not yet: it may be defined below its use."""
+
+
 class Payload:
-    """A handler's parameters as one type; built on first use, so that importing an application stays fast."""
+    """A handler's parameters as one type."""
 
     def __init__(self, handler: Callable[..., Any], alias: str, *, skip_first: bool) -> None:
         self._handler, self._alias = handler, alias
@@ -53,6 +57,10 @@ class Payload:
         }
         """Their defaults, by name in order."""
         self._namespace = local_names(handler)
+
+    def check_type(self) -> None:
+        """Build the type; raise `ConfigurationError`, or `UnresolvedTypeError` where it names one that is not there."""
+        _ = self._adapter
 
     def encode(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], limit: int) -> str:
         """Check a call's arguments and return them as JSON text; raise `PayloadError`."""
@@ -151,6 +159,10 @@ class Result:
         self._handler, self._alias = handler, alias
         self._namespace = local_names(handler)
 
+    def check_type(self) -> None:
+        """Build the type; raise `ConfigurationError`, or `UnresolvedTypeError` where it names one that is not there."""
+        _ = self._adapter
+
     def encode(self, value: Any, limit: int) -> str:
         """Return a returned value as JSON text.
 
@@ -233,11 +245,28 @@ def dump(adapter: TypeAdapter[Any], value: Any, what: str, limit: int) -> str:
 
 
 def build(type_: Any, what: str) -> TypeAdapter[Any]:
-    """Build pydantic's adapter; a type it cannot handle is a `ConfigurationError`."""
+    """Build pydantic's adapter.
+
+    Raises `ConfigurationError` for a type that pydantic cannot handle, and as one of them `UnresolvedTypeError` for a
+    type that names another which is not there, or not yet.
+    """
     try:
-        return TypeAdapter(type_)
-    except (PydanticUserError, NameError, TypeError, SyntaxError) as error:
+        adapter = TypeAdapter(type_)
+        if not getattr(adapter, "pydantic_complete", True):
+            adapter.rebuild(raise_errors=True)
+    except NameError as error:
+        raise UnresolvedTypeError(
+            f'{what} has a type that names "{error.name}", which cannot be found. '
+            "Import the type at run time, not only under TYPE_CHECKING."
+        ) from error
+    except (PydanticUserError, TypeError, SyntaxError) as error:
+        if isinstance(error, PydanticUserError) and error.code == "typed-dict-version":
+            raise ConfigurationError(
+                f"{what} has a typing.TypedDict in its type, which pydantic cannot handle before Python 3.12. Define "
+                "it with that of typing_extensions: from typing_extensions import TypedDict."
+            ) from error
         raise ConfigurationError(f"{what} has a type that pydantic cannot handle: {error}") from error
+    return adapter
 
 
 def _read_text(adapter: TypeAdapter[Any], text: str) -> Any:
@@ -257,11 +286,13 @@ def type_hints(handler: Callable[..., Any], namespace: Mapping[str, Any], alias:
     """Resolve a handler's annotations, with the local names of an enclosing function."""
     try:
         return typing.get_type_hints(function_of(handler), localns=dict(namespace), include_extras=True)
-    except (NameError, TypeError, SyntaxError) as error:
-        raise ConfigurationError(
+    except NameError as error:
+        raise UnresolvedTypeError(
             f'The annotations of the handler "{alias}" cannot be resolved: {error}. '
             "Import the type at run time, not only under TYPE_CHECKING."
         ) from error
+    except (TypeError, SyntaxError) as error:
+        raise ConfigurationError(f'The annotations of the handler "{alias}" cannot be resolved: {error}.') from error
 
 
 def local_names(handler: Callable[..., Any]) -> dict[str, Any]:

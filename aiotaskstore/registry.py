@@ -41,6 +41,11 @@ class Registry:
             if there is not None and (there.alias, there.handler) != (definition.alias, definition.handler):
                 raise DuplicateHandlerError(alias, there.alias)
 
+    def check_types(self) -> None:
+        """Raise `ConfigurationError` for a handler whose annotations name a type that is not there."""
+        for definition in self:
+            definition.check_types()
+
     def get(self, alias: str) -> AnyDefinition | None:
         """Find the definition that a stored task of this alias runs: by its alias or a former one."""
         return self._definitions.get(alias) or self._former.get(alias)

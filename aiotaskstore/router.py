@@ -104,6 +104,7 @@ class TaskRouter:
 
         def declare(function: Callable[..., Any]) -> AnyDefinition:
             definition: AnyDefinition = TaskDefinition(function, **naming, options=definition_options(options))
+            definition.check_types(early=True)
             self._declare(definition)
             return definition
 

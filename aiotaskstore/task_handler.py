@@ -106,6 +106,7 @@ def definition_of(handler: object) -> AnyDefinition:
         definition.result = Result(_any_payload, definition.alias)
     elif not typed:
         definition.result = Result(handle, definition.alias)
+    definition.check_types(early=True)
     return definition
 
 

@@ -160,8 +160,10 @@ class TaskStore(TaskRouter):
         `migrate` is for this opening alone; without it the store's own option counts. A store that a closed event
         loop or the parent of this process left open is opened anew.
 
-        Raises `DatabaseUnavailableError`, `SchemaOutdatedError`, `SchemaTooNewError`; then nothing stays open.
+        Raises `DatabaseUnavailableError`, `SchemaOutdatedError`, `SchemaTooNewError`, and `ConfigurationError` for a
+        handler whose annotations name a type that is not there; then nothing stays open.
         """
+        self._registry.check_types()
         await self._lifecycle.open(migrate=self._migrates if migrate is None else migrate)
 
     async def close(self) -> None:
@@ -282,6 +284,7 @@ class TaskStore(TaskRouter):
         """
         definition = definition_of(handler)
         self._registry.check(definition)
+        definition.check_types()
         await self._require_open().publishing.require_record(definition, create=create_if_missing)
         self._declare(definition)
         return self._registry.get(definition.alias) or definition

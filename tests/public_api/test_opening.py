@@ -9,7 +9,7 @@ import aiomysql
 import asyncpg
 import pytest
 
-from aiotaskstore import ConfigurationError, Queue, TaskStore
+from aiotaskstore import ConfigurationError, Queue, TaskContext, TaskHandler, TaskStore
 from tests.helpers import LIMIT
 
 
@@ -22,6 +22,28 @@ def test_importing_and_constructing_touch_no_loop_and_no_database():
 
         assert not store.is_open
         assert [one.alias for one in store.handlers] == ["work"]
+
+
+async def test_a_store_does_not_open_for_a_handler_with_a_type_that_cannot_be_found(url: str):
+    store = TaskStore(url)
+
+    @store.task
+    async def work(value: NotThere) -> None: ...  # type: ignore[name-defined] # noqa: F821 - the point
+
+    with pytest.raises(ConfigurationError, match=r'handler "work".*NotThere.*Import the type at run time'):
+        await store.open()
+    assert not store.is_open
+
+
+async def test_a_handler_with_a_type_that_cannot_be_found_is_not_registered(store: TaskStore):
+    class Work(TaskHandler):
+        async def handle(self, context: TaskContext, value: NotThere) -> None:  # type: ignore[name-defined] # noqa: F821
+            raise NotImplementedError
+
+    with pytest.raises(ConfigurationError, match=r'handler "Work".*NotThere.*Import the type at run time'):
+        await store.register(Work(), create_if_missing=True)
+    assert store.handlers == []
+    assert await store.definitions.count() == 0
 
 
 async def test_a_store_is_open_inside_its_block_and_may_be_opened_again(url: str):

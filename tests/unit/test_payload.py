@@ -8,6 +8,7 @@ import enum
 import functools
 import json
 import sys
+import typing
 import uuid
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -24,7 +25,15 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict
 
-from aiotaskstore import ConfigurationError, PayloadError, TaskContext, TaskDefinition, TaskRouter
+from aiotaskstore import (
+    ConfigurationError,
+    PayloadError,
+    TaskContext,
+    TaskDefinition,
+    TaskHandler,
+    TaskRouter,
+    TaskStore,
+)
 from aiotaskstore.direct import DirectRun
 from aiotaskstore.payload import Result
 
@@ -291,17 +300,83 @@ def test_types_nobody_can_find_are_refused_with_what_to_do():
         through(handler, 1)
 
 
-def test_types_that_pydantic_cannot_handle_are_refused_with_what_they_are():
-    class Opaque:
-        pass
+class Opaque:
+    """Pydantic knows nothing of it."""
 
+
+def test_a_payload_that_pydantic_cannot_handle_is_refused_where_it_is_declared():
     async def handler(value: Opaque) -> None:
         pass
 
+    router = TaskRouter()
     with pytest.raises(
         ConfigurationError, match=r'payload of "handler" has a type that pydantic cannot handle.*Opaque'
     ):
-        through(handler, Opaque())
+        router.task(handler)
+    assert router.handlers == []
+
+
+def test_a_result_that_pydantic_cannot_handle_is_refused_where_it_is_declared():
+    async def handler() -> list[Opaque]:
+        raise NotImplementedError
+
+    with pytest.raises(ConfigurationError, match=r'result of "handler" has a type that pydantic cannot handle.*Opaque'):
+        define(handler)
+
+
+def test_a_class_handler_is_refused_where_it_is_included():
+    class Payload(TaskHandler):
+        async def handle(self, context: TaskContext, value: Opaque) -> None:
+            raise NotImplementedError
+
+    class Result(TaskHandler):
+        async def handle(self, context: TaskContext) -> Opaque:
+            raise NotImplementedError
+
+    for handler in (Payload(), Result()):
+        with pytest.raises(ConfigurationError, match=r"a type that pydantic cannot handle.*Opaque"):
+            TaskStore("sqlite://").include(handler)
+
+
+def test_a_type_may_be_defined_below_the_handler_and_the_types_that_use_it():
+    definition = define(takes_types_of_below)
+    value, other = Below(1), Above(Below(2))
+    back = definition.payload.decode(definition.payload.encode((value, other), {}, LIMIT))
+    assert back == {"value": value, "other": other}
+    EARLY.check_types()
+
+
+@dataclass
+class Above:
+    below: Below
+
+
+async def takes_types_of_below(value: Below, other: Above) -> Below:
+    raise NotImplementedError
+
+
+EARLY: TaskDefinition[..., Any] = TaskRouter().task(takes_types_of_below)
+"""Declared while `Below` is not there yet."""
+
+
+@dataclass
+class Below:
+    number: int
+
+
+@dataclass
+class Holder:
+    held: NotThere  # type: ignore[name-defined] # noqa: F821 - the point
+
+
+async def takes_a_holder(holder: list[Holder]) -> None:
+    raise NotImplementedError
+
+
+def test_a_name_that_a_type_of_the_payload_cannot_find_is_refused_at_the_first_use():
+    definition = define(takes_a_holder)
+    with pytest.raises(ConfigurationError, match=r"takes_a_holder.*NotThere.*Import the type at run time"):
+        definition.draft([])
 
 
 # ── signatures ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -809,17 +884,32 @@ def test_whatever_is_given_is_stored_as_it_is_or_refused(value):
 ANYTHING = define(anything)
 
 
-def test_typed_dicts_of_old_pythons_are_refused_with_what_to_do():
-    from typing import TypedDict as OldTypedDict
+class Old(typing.TypedDict):
+    a: int
 
-    class Old(OldTypedDict):
-        a: int
 
-    async def handler(value: Old) -> Any:
+@dataclass
+class Outer:
+    inner: dict[str, Old]
+
+
+def test_typed_dicts_of_old_pythons_are_refused_where_the_handler_is_declared_with_what_to_do():
+    async def plain(value: Old) -> Any:
         return value
 
-    if sys.version_info >= (3, 12):
-        assert through(handler, {"a": 1}) == {"a": 1}
-    else:
-        with pytest.raises(ConfigurationError, match=r"typing_extensions\.TypedDict"):
-            through(handler, {"a": 1})
+    async def nested(value: list[Old] | None) -> Any:
+        return value
+
+    async def within(value: Outer) -> Any:
+        return value
+
+    async def returned(value: Any) -> Old:
+        return value  # type: ignore[no-any-return]
+
+    given_to = {plain: {"a": 1}, nested: [{"a": 1}], within: Outer({"x": {"a": 1}}), returned: {"a": 1}}
+    for handler, value in given_to.items():
+        if sys.version_info >= (3, 12):
+            assert through(handler, value) == value
+        else:
+            with pytest.raises(ConfigurationError, match=r"typing\.TypedDict.*from typing_extensions import TypedDict"):
+                define(handler)
