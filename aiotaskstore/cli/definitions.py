@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
+
 import click
 
 from aiotaskstore.cli.command import Command
+from aiotaskstore.cli.console import Console
 from aiotaskstore.cli.target import Target, targeted
 from aiotaskstore.definition import AnyDefinition
 from aiotaskstore.queue import DEFAULT_QUEUE
@@ -39,6 +42,23 @@ def print_definitions(target: Target) -> None:
         for number, one in enumerate(definitions, 1)
     ]
     console.table(["#", "alias", "title", "queue", "payload", "description"], rows, right=["#"])
+
+
+def print_arguments(console: Console, definition: AnyDefinition) -> None:
+    """Print what a handler is, and which arguments it takes."""
+    console.print(f"Usage: aiotaskstore exec {definition.alias} [--NAME VALUE]...")
+    if definition.description:
+        console.print(f"\n  {definition.description}")
+    console.print()
+    console.table(["argument", "type", "default"], [_argument(one) for one in definition.payload.parameters])
+
+
+def _argument(one: inspect.Parameter) -> list[str]:
+    free = one.kind is one.VAR_KEYWORD
+    name = "NAME" if free else one.name.replace("_", "-")
+    hint = "any" if one.annotation is one.empty else inspect.formatannotation(one.annotation).strip("'")
+    default = "as many as you like" if free else "required" if one.default is one.empty else repr(one.default)
+    return [f"--{name}", hint, default]
 
 
 def _described(one: AnyDefinition) -> dict[str, object]:

@@ -9,60 +9,29 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 import click
 
-from aiotaskstore import HandlerReturnedFalseError, TaskContext, TaskStore, UnknownAliasError
+from aiotaskstore import (
+    ConfigurationError,
+    DatabaseUnavailableError,
+    HandlerReturnedFalseError,
+    TaskContext,
+    TaskStore,
+    UnknownAliasError,
+)
 from aiotaskstore.alias import RESERVED, fold
 from aiotaskstore.cli.command import Command
 from aiotaskstore.cli.console import Console
-from aiotaskstore.cli.definitions import print_definitions
-from aiotaskstore.cli.exit_code import ExitCode, plain
-from aiotaskstore.cli.target import Target, run_with, targeted
+from aiotaskstore.cli.definitions import print_arguments, print_definitions
+from aiotaskstore.cli.exit_code import ExitCode, plain, sentence_of
+from aiotaskstore.cli.target import Target, check_pool, targeted
 from aiotaskstore.definition import AnyDefinition
 from aiotaskstore.direct import DirectRun
 from aiotaskstore.mechanics.text import printable
 from aiotaskstore.mechanics.tracebacks import shortened
-
-
-class _Exec(Command):
-    """What follows the alias is the handler's, but for the options that every command has."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Read the command's own arguments, and keep the handler's as `options`."""
-        own, given = self._split(ctx, args)
-        rest = super().parse_args(ctx, own)
-        ctx.params["options"] = options_of(given)
-        return rest
-
-    def _split(self, ctx: click.Context, args: Sequence[str]) -> tuple[list[str], list[str]]:
-        """Separate the command's own arguments from the handler's."""
-        takes_value = {
-            name: not one.is_flag for one in self.get_params(ctx) if isinstance(one, click.Option) for name in one.opts
-        }
-        own: list[str] = []
-        words = deque(args)
-        while words and not _is_alias(own, takes_value):
-            own.append(words.popleft())
-        given: list[str] = []
-        while words:
-            word = words.popleft()
-            name = word.partition("=")[0]
-            if word == "--":
-                return own, [*given, *words]
-            if name not in takes_value:
-                given += (word, *_value_after(word, words))
-            else:
-                own.append(word)
-                if takes_value[name] and name == word and words:
-                    own.append(words.popleft())
-        return own, given
-
-
-def _is_alias(own: Sequence[str], takes_value: dict[str, bool]) -> bool:
-    """Whether the last of these arguments is the alias: no option, and no option's value."""
-    return bool(own) and not own[-1].startswith("-") and not (len(own) > 1 and takes_value.get(own[-2], False))
 
 
 def _value_after(word: str, words: deque[str]) -> list[str]:
@@ -77,6 +46,8 @@ def options_of(words: Sequence[str]) -> dict[str, str]:
     options: dict[str, str] = {}
     while rest:
         word = rest.popleft()
+        if word == "--":
+            continue
         name, equals, value = word.removeprefix("--").partition("=")
         name = name.strip().replace("-", "_")
         if not word.startswith("--") or not name:
@@ -88,33 +59,65 @@ def options_of(words: Sequence[str]) -> dict[str, str]:
     return options
 
 
-@click.command("exec", cls=_Exec, options_metavar="", epilog="What stands after -- is the handler's in any case.")
-@click.argument("alias", metavar="ALIAS [--NAME VALUE]...")
+@click.command("exec", cls=Command, context_settings={"allow_interspersed_args": False})
+@click.argument("alias")
+@click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[--NAME VALUE]...")
 @targeted
-def execute(target: Target, alias: str, options: dict[str, str]) -> None:
+def execute(target: Target, alias: str, words: tuple[str, ...]) -> None:
     """Run a handler here and now, without a queue, and print its result; exit with 1 if it fails.
 
-    ALIAS may differ in case, "-" and "_". Options are the handler's arguments, --user-id for user_id; a function gets
-    them as the types that it declares (JSON for lists and objects), a class handler as text, by context.param("name").
+    Options of this command come before ALIAS, which may differ in case, "-" and "_". What comes after it are the
+    handler's arguments, --user-id for user_id; a function gets them as the types that it declares (JSON for lists and
+    objects), a class handler as text, by context.param("name"). ALIAS --help tells which there are.
 
     \b
     aiotaskstore exec hello-world --name "Tom Jones"
-    aiotaskstore exec send_welcome --user-id=42 --locale bg
+    aiotaskstore exec --json send_welcome --user-id=42 --locale bg
+    aiotaskstore exec send_welcome --help
+
+    The database is opened for the handler. Where it cannot be reached, the handler runs all the same, and only what it
+    enqueues, reads or writes there fails; the exit code is then 75.
     """  # noqa: D301
     if fold(alias) in RESERVED:
+        if words:
+            raise click.UsageError(f'"{alias}" lists the handlers, and takes nothing after it: {" ".join(words)}.')
         print_definitions(target)
         return
+    asks_help = "--help" in takewhile(lambda word: word != "--", words) or words[:1] == ("-h",)
+    options = {} if words[:1] == ("-h",) else options_of(words)
+    if target.app is None and "app" in options:
+        raise click.UsageError(_misplaced("app", alias))
     store, console = target.app_store(), target.console
     definition = _find(store.handlers, alias)
+    declared = {one.name for one in definition.payload.parameters}
+    if asks_help and "help" not in declared:
+        print_arguments(console, definition)
+        return
+    for name in _own_names() & options.keys() - declared:
+        console.say(_misplaced(name, alias))
     payload = definition.payload
     text = payload.encode_values(payload.read_texts(options), store.payload_limit)
     shown = "".join(f" --{name}={json.dumps(value, ensure_ascii=False)}" for name, value in options.items())
     console.say(f"Running {definition.alias}{shown}")
+    check_pool(store)
     with _saying(console):
-        end = run_with(store, lambda opened: _run(opened, definition, text, options), migrate=None)
+        end = asyncio.run(_run_opened(store, console, definition, text, options))
     _print(console, definition, end)
     if end.error is not None:
-        raise SystemExit(ExitCode.FAILED)
+        raise SystemExit(end.code)
+
+
+def _own_names() -> set[str]:
+    """Return the names of the options that this command has, and a handler may have too."""
+    own = [one for one in click.get_current_context().command.params if isinstance(one, click.Option)]
+    return {name.removeprefix("--") for one in own for name in one.opts}
+
+
+def _misplaced(name: str, alias: str) -> str:
+    return (
+        f"--{name} comes after {alias}, so it is an argument of the handler. If it is meant for this command: "
+        f"aiotaskstore exec --{name} … {alias}"
+    )
 
 
 @dataclass
@@ -125,6 +128,8 @@ class _End:
     result: Any = None
     output: str | None = None
     error: BaseException | None = None
+    code: ExitCode = ExitCode.FAILED
+    """The exit code, if there is an error."""
 
 
 def _find(definitions: Sequence[AnyDefinition], alias: str) -> AnyDefinition:
@@ -135,6 +140,22 @@ def _find(definitions: Sequence[AnyDefinition], alias: str) -> AnyDefinition:
             if alias in known if exact else fold(alias) in map(fold, known):
                 return one
     raise UnknownAliasError(alias, [one.alias for one in definitions])
+
+
+async def _run_opened(
+    store: TaskStore, console: Console, definition: AnyDefinition, text: str, options: dict[str, str]
+) -> _End:
+    """Run a handler with its store open; on a database that cannot be reached, with its store closed."""
+    try:
+        await store.open()
+    except DatabaseUnavailableError as error:
+        console.say(f"{sentence_of(error)} The handler runs without its database.")
+        end = await _run(store, definition, text, options)
+        if isinstance(end.error, ConfigurationError):
+            end.code = ExitCode.UNAVAILABLE
+        return end
+    async with store:
+        return await _run(store, definition, text, options)
 
 
 async def _run(store: TaskStore, definition: AnyDefinition, text: str, options: dict[str, str]) -> _End:

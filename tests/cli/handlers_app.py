@@ -86,6 +86,11 @@ async def typed(
 
 
 @store.task
+async def visit(url: str, json: bool = False, help: str = "", app: str = "") -> list[Any]:  # noqa: A002 - the point
+    return [url, json, help, app]
+
+
+@store.task
 async def fails(how: str = "raise") -> int:
     match how:
         case "raise":

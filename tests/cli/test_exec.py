@@ -40,14 +40,28 @@ def test_list_numbers_what_is_registered_in_that_order(command: list[str]):
     answer = ask(*command)
     assert answer.exit_code == 0, answer.output
     lines = answer.stdout.splitlines()
-    assert [line.split()[0] for line in lines] == ["#", "1", "2", "3", "4", "5", "6"]
-    assert [line.split()[1] for line in lines[1:]] == ["my-task", "HelloWorld", "Texts", "Output", "typed", "fails"]
+    assert [line.split()[0] for line in lines] == ["#", "1", "2", "3", "4", "5", "6", "7"]
+    assert [line.split()[1] for line in lines[1:]] == [
+        "my-task",
+        "HelloWorld",
+        "Texts",
+        "Output",
+        "typed",
+        "visit",
+        "fails",
+    ]
     assert "My task" in lines[1]
     assert "Return what was given." in lines[1]
     assert "Hello World" in lines[2]
     assert "Say hello" in lines[2]
-    listed = json.loads(ask(*command, "--json").stdout)
+    listed = json.loads(ask("--json", *command).stdout)
     assert (listed[0]["alias"], listed[0]["title"]) == ("my-task", "My task")
+
+
+def test_list_takes_nothing_after_it():
+    answer = ask("exec", "list", "--json")
+    assert (answer.exit_code, answer.stdout) == (2, "")
+    assert '"list" lists the handlers, and takes nothing after it' in answer.stderr
 
 
 @pytest.mark.acceptance("A126")
@@ -82,7 +96,8 @@ def test_an_unknown_alias_is_told_with_the_one_that_may_be_meant():
         (["--delta", "-5", "--hugo", "-h"], {"delta": "-5", "hugo": "-h"}),
         (["--name=--x"], {"name": "--x"}),
         (["  --name  ", "  Tom  "], {"name": "Tom"}),
-        (["--", "--json", "--url=x", "--app", "y"], {"json": "", "url": "x", "app": "y"}),
+        (["--json", "--url=x", "--app", "y", "--prefix", "z"], {"json": "", "url": "x", "app": "y", "prefix": "z"}),
+        (["--", "--help"], {"help": ""}),
         (["--name", "Tom", "--", "--name", "Ann"], {"name": "Ann"}),
         (["--name", "--", "--x=1"], {"name": "", "x": "1"}),
         (["--имя", "Том"], {"имя": "Том"}),
@@ -101,26 +116,43 @@ def test_what_belongs_to_no_option_is_refused(arguments: list[str]):
     assert "belongs to no option of the handler" in answer.stderr
 
 
-def test_options_of_the_command_are_taken_wherever_they_stand():
-    for arguments in (
-        ["exec", "--json", "texts", "--x=1"],
-        ["exec", "texts", "--x=1", "--json"],
-        ["--json", "exec", "texts", "--x", "1"],
-    ):
+def test_options_of_the_command_come_before_the_alias():
+    for arguments in (["exec", "--json", "texts", "--x=1"], ["--json", "exec", "texts", "--x", "1"]):
         answer = json.loads(ask(*arguments).stdout)
         assert answer["result"]["options"] == {"x": "1"}
-    runner = CliRunner()
-    for arguments in (
-        ["exec", "texts", "--x", "1", APP], ["exec", "texts", *APP.split("="), "--x", "1"],
-        ["exec", *APP.split("="), "texts", "--x=1"],
-    ):  # fmt: skip
-        answer_to = runner.invoke(commands, arguments)
+    for before in ([APP], APP.split("=")):
+        answer_to = CliRunner().invoke(commands, ["exec", *before, "texts", "--x=1"])
         assert answer_to.exit_code == 0, answer_to.output
         assert json.loads(answer_to.stdout)["options"] == {"x": "1"}
-    for arguments in (["exec", "--help"], ["exec", "texts", "--help"], ["exec", "texts", "--x=1", "-h"]):
-        answer_to = ask(*arguments)
-        assert answer_to.exit_code == 0
-        assert "Run a handler here and now" in answer_to.stdout
+
+
+def test_what_looks_like_an_option_of_the_command_is_told_to_be_the_handlers():
+    answer = ask("exec", "texts", "--url", "sqlite:///other.db")
+    assert json.loads(answer.stdout)["options"] == {"url": "sqlite:///other.db"}
+    assert "--url comes after texts" in answer.stderr
+    assert "aiotaskstore exec --url … texts" in answer.stderr
+    assert "comes after" not in ask("exec", "visit", "--url=x").stderr, "it has a parameter of that name"
+    answer = CliRunner().invoke(commands, ["exec", "texts", APP], env={"AIOTASKSTORE_APP": None})
+    assert (answer.exit_code, "--app comes after texts" in answer.stderr) == (2, True)
+
+
+def test_a_handlers_own_parameters_may_be_named_as_the_options_of_the_command():
+    assert result_of("visit", "--url", "x", "--json=1", "--help=no", "--app=a") == ["x", True, "no", "a"]
+
+
+def test_help_tells_how_it_is_used_and_which_arguments_a_handler_takes():
+    answer = ask("exec", "--help")
+    assert (answer.exit_code, "Run a handler here and now" in answer.stdout) == (0, True)
+    for arguments in (["typed", "--help"], ["typed", "-h"], ["TYPED", "--first", "1", "--help"]):
+        answer = ask("exec", *arguments)
+        assert (answer.exit_code, answer.stderr) == (0, "")
+        lines = [" ".join(line.split()) for line in answer.stdout.splitlines()]
+        assert lines[0] == "Usage: aiotaskstore exec typed [--NAME VALUE]..."
+        assert "--user-id UUID required" in lines
+        assert "--price Decimal Decimal('0')" in lines
+    answer = ask("exec", "my_task", "--help")
+    assert "Return what was given." in answer.stdout
+    assert "--NAME Any as many as you like" in " ".join(answer.stdout.split())
 
 
 @pytest.mark.acceptance("A66")
@@ -185,16 +217,16 @@ def test_what_it_says_is_printed_and_its_result(caplog: pytest.LogCaptureFixture
 
 
 def test_its_end_as_json():
-    answer = json.loads(ask("exec", "my-task", "--x=1", "--json").stdout)
+    answer = json.loads(ask("exec", "--json", "my-task", "--x=1").stdout)
     progress = answer.pop("progress")
     assert (progress["text"], progress["fraction"]) == ("half", 0.5)
     assert answer == {
         "alias": "my-task", "succeeded": True, "output": None, "details": [], "error": None,
         "result": {"x": "1", "options": {"x": "1"}, "attempt": 1, "stored": False},
     }  # fmt: skip
-    answer = json.loads(ask("exec", "output", "--json").stdout)
+    answer = json.loads(ask("exec", "--json", "output").stdout)
     assert (answer["result"], answer["output"]) == ("in True", "in True")
-    failed = ask("exec", "HelloWorld", "--fail=yes", "--json")
+    failed = ask("exec", "--json", "HelloWorld", "--fail=yes")
     assert failed.exit_code == 1
     told = json.loads(failed.stdout)
     assert (told["succeeded"], told["error"], told["details"]) == (False, "handler returned False", ["Hello World!"])
@@ -223,7 +255,7 @@ def test_a_handler_that_fails_ends_the_command_with_1(arguments: list[str], word
 
 @pytest.mark.acceptance("A129")
 async def test_a_handler_may_enqueue_itself_once(cli: Commands, url: str):
-    answer = await cli.done("exec", "helloworld", "--enqueue=yes", "--name", "Tom", APP, "--url", url)
+    answer = await cli.done("exec", APP, "--url", url, "helloworld", "--enqueue=yes", "--name", "Tom")
     assert "enqueued" in answer.err
     async with TaskStore(url) as store:
         (task,) = await store.tasks.list()
@@ -234,9 +266,24 @@ async def test_a_handler_may_enqueue_itself_once(cli: Commands, url: str):
         assert (task.status, task.details) == ("succeeded", "Hello Tom!")
 
 
-async def test_it_needs_its_database_and_an_app(cli: Commands):
-    answer = await cli.run("exec", "hello-world", APP, "--url", "postgresql://nobody@127.0.0.1:1/nowhere")
-    assert answer.code == 75
+NOWHERE = ("--url", "postgresql://nobody@127.0.0.1:1/nowhere")
+
+
+async def test_a_handler_that_uses_no_database_needs_none(cli: Commands):
+    answer = await cli.run("exec", APP, *NOWHERE, "hello-world", "--name=Tom")
+    assert (answer.code, answer.out) == (0, "true\n")
+    assert "The handler runs without its database." in answer.err
+    assert "127.0.0.1" in answer.err
+    assert "Hello Tom!" in answer.err
+
+
+async def test_a_handler_that_needs_its_database_fails_without_it(cli: Commands):
+    answer = await cli.run("exec", APP, *NOWHERE, "hello-world", "--enqueue=yes")
+    assert (answer.code, answer.out) == (75, "")
+    assert "HelloWorld failed: ConfigurationError" in answer.err
+
+
+async def test_it_needs_an_app(cli: Commands):
     answer = await cli.run("exec", "hello-world")
     assert answer.code == 2
     assert "AIOTASKSTORE_APP" in answer.err
