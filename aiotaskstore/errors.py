@@ -195,10 +195,26 @@ class DuplicateTaskError(TaskStoreError):
     external_id: str | None
     """`None` where the id itself is taken."""
     alias: str
+    positions: tuple[int, int] | None
+    """Of two drafts of one `enqueue_many` that want the same id: which they are, from 0.
 
-    def __init__(self, alias: str, external_id: str | None, existing: UUID) -> None:
-        self.alias, self.external_id, self.existing_id = alias, external_id, existing
-        if external_id is None:
+    Nothing is stored then, and `existing_id` is what the first would have had.
+    """
+
+    def __init__(
+        self, alias: str, external_id: str | None, existing: UUID, *, positions: tuple[int, int] | None = None
+    ) -> None:
+        self.alias, self.external_id, self.existing_id, self.positions = alias, external_id, existing, positions
+        if positions is not None:
+            both = "drafts[{}] and drafts[{}] have the same".format(*positions)
+            message = (
+                f"{both} id {existing}, so nothing was stored: an id is used once. Leave one of them out, or leave id= "
+                "out to have a new id made."
+                if external_id is None
+                else f'{both} external id "{external_id}" for "{alias}", so nothing was stored. Leave one of them out, '
+                'or use on_conflict="return" in the second, which then gets the id of the first.'
+            )
+        elif external_id is None:
             message = (
                 f'A task with the id {existing} exists already, so this task "{alias}" was not stored: an id is used '
                 "once. Look at that task, or leave id= out to have a new id made."

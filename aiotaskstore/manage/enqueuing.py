@@ -14,13 +14,13 @@ from aiotaskstore.manage.ambient_transaction import AmbientTransaction
 from aiotaskstore.manage.calls import ONE_TASK, Calls
 from aiotaskstore.manage.granting import KeyGranter
 from aiotaskstore.manage.held_external_ids import HeldIds
-from aiotaskstore.manage.inserting import Inserting, may_be_stored, refuse_repeated
+from aiotaskstore.manage.inserting import Inserting, distinct, may_be_stored
 from aiotaskstore.mechanics.batching import Batcher
 from aiotaskstore.mechanics.hint import Hint, queue_hint
 from aiotaskstore.mechanics.notifier import Notifier
 from aiotaskstore.prepared_task import PreparedTask
 from aiotaskstore.storage.database import Database
-from aiotaskstore.storage.external_ids import KeyedRow
+from aiotaskstore.storage.external_ids import KeyedRow, Taken
 from aiotaskstore.storage.faults import AlreadyStored
 from aiotaskstore.storage.operation import Operation, Step
 from aiotaskstore.storage.tasks import MOST_ROWS
@@ -95,7 +95,8 @@ class Enqueuing:
     async def enqueue(self, prepared: PreparedTask, joined: AmbientTransaction | None = None) -> UUID:
         """Store one row; returns its id, or the id of the task that has its external id already."""
         if joined is not None:
-            return (await self._enqueue_joined([prepared], joined))[0]
+            taken = await self._enqueue_joined([prepared], joined)
+            return taken.owners.get(prepared.row.id, prepared.row.id)
         self._calls.check_open()
         self._calls.refuse_own_lock(ONE_TASK)
         row = prepared.row
@@ -141,12 +142,13 @@ class Enqueuing:
         """Store all or nothing in one transaction; returns the ids in order."""
         if not prepared:
             return []
-        refuse_repeated(prepared)
+        rows = distinct(prepared)
         if joined is not None:
-            return await self._enqueue_joined(prepared, joined)
-        await asyncio.sleep(0)  # a caller that is cancelled already stores nothing
-        taken = await self._inserting.insert_all(prepared)
-        await self._stored([one for one in prepared if one.row.id not in taken.owners])
+            taken = await self._enqueue_joined(rows, joined)
+        else:
+            await asyncio.sleep(0)  # a caller that is cancelled already stores nothing
+            taken = await self._inserting.insert_all(rows)
+            await self._stored([one for one in rows if one.row.id not in taken.owners])
         return [taken.owners.get(one.row.id, one.row.id) for one in prepared]
 
     async def _submit(self, prepared: PreparedTask) -> UUID:
@@ -158,7 +160,7 @@ class Enqueuing:
         await self._plain.submit(prepared.row)
         return prepared.row.id
 
-    async def _enqueue_joined(self, prepared: Sequence[PreparedTask], joined: AmbientTransaction) -> list[UUID]:
+    async def _enqueue_joined(self, prepared: Sequence[PreparedTask], joined: AmbientTransaction) -> Taken:
         """Store rows in the caller's transaction; the hint is sent by its commit where the database can do that."""
         prepared = [one.placed_after_commit for one in prepared]
         hint = _hint(prepared)
@@ -180,7 +182,7 @@ class Enqueuing:
             ) from error
         await self._calls.notify_after_commit(joined, hint)
         self._emit([one for one in prepared if one.row.id not in taken.owners])
-        return [taken.owners.get(one.row.id, one.row.id) for one in prepared]
+        return taken
 
     def _notification(self, prepared: Sequence[PreparedTask], hint: Hint) -> Step | None:
         """Return what the caller's transaction sends with its commit: of what is due by then, not of what is later."""

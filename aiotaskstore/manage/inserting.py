@@ -14,7 +14,7 @@ from aiotaskstore.manage.calls import Calls
 from aiotaskstore.manage.held_external_ids import pauses
 from aiotaskstore.mechanics.bisecting import write_bisecting
 from aiotaskstore.prepared_task import PreparedTask
-from aiotaskstore.storage.external_ids import KeyedRow, Taken
+from aiotaskstore.storage.external_ids import Key, KeyedRow, Taken
 from aiotaskstore.storage.faults import AlreadyStored, LockHeld, nothing_done
 from aiotaskstore.storage.operation import Operation
 from aiotaskstore.storage.tasks import NONE_CHOSEN, Chosen, Tasks
@@ -74,7 +74,8 @@ class Inserting:
         """
 
         async def insert(some: Sequence[PreparedTask]) -> Sequence[UUID | DuplicateTaskError]:
-            refuse_repeated(some)
+            if len({one.row.id for one in some}) < len(some):
+                raise AlreadyStored("several of these rows have the same id")
             taken = await self._write_mixed(some)
             return [_owner(one.row, taken) for one in some]
 
@@ -219,13 +220,23 @@ class Inserting:
                 refused = error
 
 
-def refuse_repeated(prepared: Sequence[PreparedTask]) -> None:
-    """Raise `DuplicateTaskError` if two of these have the same chosen id."""
-    seen: set[UUID] = set()
-    for row in (one.row for one in prepared if one.chosen):
-        if row.id in seen:
-            raise DuplicateTaskError(row.alias, None, row.id)
-        seen.add(row.id)
+def distinct(prepared: Sequence[PreparedTask]) -> list[PreparedTask]:
+    """Return what is to be stored of drafts: each once, as one may repeat an earlier one and return what that stores.
+
+    Raises `DuplicateTaskError` for two with the same external id, of which the second does not return the first, and
+    for two with the same chosen id.
+    """
+    with_key: dict[Key, int] = {}
+    with_id: dict[UUID, int] = {}
+    for at, (row, *_) in enumerate(prepared):
+        key = prepared[at].keyed_row.key
+        first = at if row.external_id is None else with_key.setdefault(key, at)
+        if first != at and not prepared[at].returns:
+            raise DuplicateTaskError(row.alias, row.external_id, prepared[first].row.id, positions=(first, at))
+        same = with_id.setdefault(row.id, at)
+        if same not in {first, at}:
+            raise DuplicateTaskError(row.alias, None, row.id, positions=(same, at))
+    return [prepared[at] for at in with_id.values()]
 
 
 def _owner(row: NewTask, taken: Taken) -> UUID | DuplicateTaskError:

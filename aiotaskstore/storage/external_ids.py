@@ -66,8 +66,9 @@ class ExternalIds:
         In a caller's transaction (`joined`) it waits for other transactions that hold one. On a connection of ours it
         does not, so that one held id stops nobody but those who want it: those rows are `held`, or it is `LockHeld`.
         """
-        # One order for everybody, so that two batches with the same keys wait for, not deadlock, each other.
-        ordered = sorted(keyed, key=lambda one: (*one.key, one.row.id))
+        # One order for everybody, so that two batches with the same keys wait for, not deadlock, each other. Of equal
+        # ones the first stays first, and gets the external id.
+        ordered = sorted(keyed, key=lambda one: one.key)
         ours = {one.row.id for one in ordered}
         taken: dict[UUID, UUID] = {}
         held: set[UUID] = set()

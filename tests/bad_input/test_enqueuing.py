@@ -152,7 +152,7 @@ MANY: list[Refusal] = [
     Refusal("what is no draft", ConfigurationError, r"takes drafts, such as .*\.draft\(", lambda store: store.enqueue_many(cast("Any", [add.draft(1), {"a": 1}]))),
     Refusal("coroutines for drafts", ConfigurationError, "takes drafts", lambda store: store.enqueue_many(cast("Any", [add]))),
     Refusal("one unknown alias among good ones", UnknownAliasError, 'Did you mean "add"', lambda store: store.enqueue_many([add.draft(1), store.draft("ad", {"a": 1}), add.draft(2)])),
-    Refusal("one external id twice", DuplicateTaskError, r'"add" with the external id "twice" exists already.*on_conflict="return"', lambda store: store.enqueue_many([add.options(external_id="twice").draft(1), add.draft(2), add.options(external_id="twice").draft(3)])),
+    Refusal("one external id twice", DuplicateTaskError, r'drafts\[0\] and drafts\[2\] have the same external id "twice" for "add".*on_conflict="return"', lambda store: store.enqueue_many([add.options(external_id="twice").draft(1), add.draft(2), add.options(external_id="twice").draft(3)])),
     Refusal("a draft in the background that is none", ConfigurationError, "takes drafts", lambda store: store.enqueue_soon(cast("Any", add))),
 ]  # fmt: skip
 

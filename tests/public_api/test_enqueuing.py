@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from datetime import UTC, datetime, timedelta, timezone
 from functools import partial
 from typing import Any
@@ -129,6 +129,63 @@ async def test_many_are_stored_all_or_none(store: TaskStore):
     assert ids[-1] == first.id
     assert await store.tasks.count() == 4
     assert await store.enqueue_many([]) == []
+
+
+@pytest.mark.parametrize("joined", [False, True])
+async def test_two_drafts_with_one_external_id_are_told_by_their_positions(store: TaskStore, joined: bool):
+    @store.task
+    async def work(n: int) -> None: ...
+
+    same, returning = work.options(external_id="same"), work.options(external_id="same", on_conflict="return")
+    async with store.transaction() if joined else nullcontext():
+        for second in (same, same.options(unique_while="live"), same.options(id=UUID(int=1))):
+            with pytest.raises(DuplicateTaskError, match=r'drafts\[1\] and drafts\[3\].*"same".*nothing was') as caught:
+                await store.enqueue_many([work.draft(0), returning.draft(1), work.draft(2), second.draft(3)])
+            assert (caught.value.positions, caught.value.external_id) == ((1, 3), "same")
+            assert await store.tasks.count() == 0
+        first = await same.enqueue(0)
+    with pytest.raises(DuplicateTaskError, match=str(first.id)) as caught:
+        await store.enqueue_many([work.draft(0), same.draft(1)])
+    assert caught.value.positions is None
+
+
+@pytest.mark.parametrize("joined", [False, True])
+async def test_of_drafts_with_one_external_id_the_first_is_stored_and_the_others_return_it(
+    store: TaskStore, joined: bool
+):
+    @store.task
+    async def work(n: int) -> None: ...
+
+    returning = work.options(external_id="same", on_conflict="return")
+    early = returning.options(id=UUID(int=1))
+    for first in (work.options(external_id="same"), returning, returning.options(unique_while="live"), early):
+        async with store.transaction() if joined else nullcontext():
+            ids = await store.enqueue_many([first.draft(1), work.draft(2), early.draft(3), returning.draft(4)])
+        assert ids[0] == ids[2] == ids[3]
+        assert (await store.tasks.require(ids[0])).payload == {"n": 1}
+        assert await store.tasks.count() == 2
+        await store.tasks.delete(where="all")
+
+
+@pytest.mark.parametrize("joined", [False, True])
+async def test_two_drafts_with_one_chosen_id_are_told_by_their_positions(store: TaskStore, joined: bool):
+    @store.task
+    async def work(n: int) -> None: ...
+
+    chosen = work.options(id=UUID(int=7))
+    returning = chosen.options(external_id="x", on_conflict="return")
+    async with store.transaction() if joined else nullcontext():
+        for first, second in ((chosen, chosen), (chosen, returning), (returning, returning.options(external_id="y"))):
+            with pytest.raises(
+                DuplicateTaskError, match=r"drafts\[0\] and drafts\[2\] have the same id.*nothing"
+            ) as caught:
+                await store.enqueue_many([first.draft(1), work.draft(2), second.draft(3)])
+            error = caught.value
+            assert (error.positions, error.external_id, error.existing_id) == ((0, 2), None, UUID(int=7))
+        assert await store.tasks.count() == 0
+        ids = await store.enqueue_many([returning.draft(1), work.draft(2), returning.draft(3)])
+    assert ids[0] == ids[2] == UUID(int=7)
+    assert await store.tasks.count() == 2
 
 
 @pytest.mark.acceptance("A101")

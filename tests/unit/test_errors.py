@@ -34,7 +34,7 @@ SENTENCES = [
     (errors.UnknownAliasError("zzz", []), {}, ["None is registered yet", "import the module", "unchecked=True"]),
     (errors.DefinitionInactiveError("send"), {"alias": "send"}, ['"send" is cancelled', "Activate it"]),
     (
-        errors.DuplicateTaskError("send", "order-1", ID), {"alias": "send", "external_id": "order-1", "existing_id": ID},
+        errors.DuplicateTaskError("send", "order-1", ID), {"alias": "send", "external_id": "order-1", "existing_id": ID, "positions": None},
         ['"order-1" exists already', str(ID), 'on_conflict="return"'],
     ),
     (errors.TaskNotFoundError(ID), {"task_id": ID}, [f"No task {ID} is stored", "never committed, was deleted, or its retention"]),
