@@ -49,7 +49,7 @@ class ScheduleRegistry:
         return as_recurrence(schedule.recurrence)
 
     def __iter__(self) -> Iterator[Schedule]:
-        return iter(sorted(self._declared.values(), key=lambda one: one.name))
+        return iter(self._declared.values())
 
     def __len__(self) -> int:
         return len(self._declared)

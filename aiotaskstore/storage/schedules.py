@@ -224,6 +224,8 @@ class Schedules:
 
     def declare(self, declared: Sequence[ScheduleRow]) -> Steps[None]:
         """Store what code declares, by name; what operators and dispatchers have written of it stays."""
+        # One order for everybody, so that processes that start together wait for, not deadlock, each other.
+        declared = sorted(declared, key=lambda row: row.name)
         yield BEGIN
         now = self.database.instant((yield Call("now"))[0][0])
         stored = yield from self.named([row.name for row in declared])

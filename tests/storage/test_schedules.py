@@ -28,7 +28,7 @@ from aiotaskstore.schedule import Schedule
 from aiotaskstore.schedule_registry import ScheduleRegistry
 from aiotaskstore.storage.external_ids import KeyedRow
 from aiotaskstore.storage.faults import LockHeld
-from aiotaskstore.storage.operation import Batch
+from aiotaskstore.storage.operation import Batch, Call
 from aiotaskstore.storage.schedule_rows import WRITTEN, ScheduleRow
 from aiotaskstore.storage.schedules import Firing
 from tests.helpers import answers_lost, eventually
@@ -644,6 +644,32 @@ async def test_one_that_is_set_aside_does_not_fire(harness: Harness, change: Cha
     crew = Crew(harness)
     await crew.once()
     assert (crew.fired, (await read(harness, row)).execution_count) == ([], 0)
+
+
+async def test_schedules_are_locked_in_one_order_whatever_the_order_of_their_declaration(harness: Harness):
+    """So that processes which declare the same ones, each in its own order, wait for, not deadlock, each other."""
+    schedules, noted = harness.storage.schedules, list[Any]()
+
+    def noting(rows: list[ScheduleRow]) -> Any:
+        steps: Any = schedules.declare(rows)
+        answer: Any = None
+        while True:
+            try:
+                step = steps.send(answer)
+            except StopIteration:
+                return
+            noted.append(step)
+            answer = yield step
+
+    rows = [new_schedule(id=new_id(), name=name, code_owned=True) for name in ("c", "a", "d", "b")]
+    await harness.database.write(lambda: noting(rows))
+    (inserted,) = (step for step in noted if isinstance(step, Batch))
+    assert [row[WRITTEN.index("name")] for row in inserted.rows] == ["a", "b", "c", "d"]
+    noted.clear()
+    await harness.database.write(lambda: noting([row._replace(description="anew") for row in reversed(rows)]))
+    ids = {row.id: row.name for row in rows}
+    locked = [ids[step.params["id"]] for step in noted if isinstance(step, Call) and step.name == "lock_schedule"]
+    assert locked == ["a", "b", "c", "d"]
 
 
 async def test_racing_processes_declare_a_schedule_once(url: str):
