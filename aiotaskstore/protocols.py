@@ -73,13 +73,13 @@ class TaskEnqueuer(Protocol):
 class TaskReader(Protocol):
     """What code needs that looks at tasks, and cancels them: `store.tasks`."""
 
-    async def get(self, task_id: UUID | str) -> Task | None:
+    async def get(self, id: UUID | str, /) -> Task | None:
         """Return a task; `None` where no row is kept."""
 
-    async def require(self, task_id: UUID | str) -> Task:
+    async def require(self, id: UUID | str, /) -> Task:
         """Return a task; raise `TaskNotFoundError` where no row is kept."""
 
-    async def status(self, task_id: UUID | str) -> TaskStatus | None:
+    async def status(self, id: UUID | str, /) -> TaskStatus | None:
         """Return a task's status; `None` where no row is kept."""
 
     async def list(self, **filters: Unpack[TaskFilters]) -> Sequence[Task]:
@@ -88,10 +88,10 @@ class TaskReader(Protocol):
     async def count(self, **filters: Unpack[TaskFilters]) -> int:
         """Count tasks."""
 
-    async def wait(self, task_id: UUID | str, timeout: Duration | None = None) -> Task:  # noqa: ASYNC109 - the public face
+    async def wait(self, id: UUID | str, /, timeout: Duration | None = None) -> Task:  # noqa: ASYNC109 - the public face
         """Wait until a task has finished, and return it."""
 
-    async def cancel(self, task_id: UUID | str, reason: str = "") -> Any:
+    async def cancel(self, id: UUID | str, /, reason: str = "") -> Any:
         """Cancel a task."""
 
 

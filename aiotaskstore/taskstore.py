@@ -289,12 +289,12 @@ class TaskStore(TaskRouter):
         self._declare(definition)
         return self._registry.get(definition.alias) or definition
 
-    def handle(self, task_id: UUID | str) -> TaskHandle[Any]:
+    def handle(self, id: UUID | str) -> TaskHandle[Any]:
         """Return a handle to a task by its id; the database is not read yet.
 
         Text that is no UUID is an id that never was; an empty text, or another type, is an `InvalidQueryError`.
         """
-        return TaskHandle(task_id, self._handle_client)
+        return TaskHandle(id, self._handle_client)
 
     def draft(
         self,

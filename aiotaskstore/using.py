@@ -58,6 +58,13 @@ class StoreOnConnection:
         """Store drafts in the caller's transaction; return their ids in order."""
         return await self._store.enqueue_drafts(drafts, self._connection)
 
-    def draft(self, alias: str, payload: Mapping[str, Any] | None = None, **options: Unpack[TaskOptions]) -> Draft[Any]:
+    def draft(
+        self,
+        alias: str,
+        payload: Mapping[str, Any] | None = None,
+        *,
+        unchecked: bool = False,
+        **options: Unpack[TaskOptions],
+    ) -> Draft[Any]:
         """Draft a task by alias."""
-        return self._store.draft(alias, payload, **options)
+        return self._store.draft(alias, payload, unchecked=unchecked, **options)

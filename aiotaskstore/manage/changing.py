@@ -39,11 +39,11 @@ class Changing(TaskCalls):
     """Changes a task's own values, and makes new tasks of old ones."""
 
     @overload
-    async def update(self, task_id: UUID | str, **changes: Unpack[TaskChanges]) -> Task: ...
+    async def update(self, id: UUID | str, **changes: Unpack[TaskChanges]) -> Task: ...
     @overload
     async def update(self, *, where: Where, **changes: Unpack[TaskChanges]) -> int: ...
     async def update(
-        self, task_id: UUID | str | None = None, *, where: Where | None = None, **changes: Unpack[TaskChanges]
+        self, id: UUID | str | None = None, *, where: Where | None = None, **changes: Unpack[TaskChanges]
     ) -> Task | int:
         """Write values of a task that does not run; what is not named stays as it is.
 
@@ -53,13 +53,13 @@ class Changing(TaskCalls):
         """
         checked = _check(changes)
         payload = check_payload(changes["payload"]) if "payload" in changes else None
-        wanted = chosen_id(task_id, where)
+        wanted = chosen_id(id, where)
         payloads = None if payload is None else self._payloads(payload, await self._actions.aliases_of(wanted, where))
-        return await self._act(task_id, where, actions.update(checked, payloads))
+        return await self._act(id, where, actions.update(checked, payloads))
 
     @overload
     async def clone(
-        self, task_id: UUID | str, *, payload: Mapping[str, Any] | None = None, queue: str | None = None
+        self, id: UUID | str, *, payload: Mapping[str, Any] | None = None, queue: str | None = None
     ) -> Task: ...
     @overload
     async def clone(
@@ -67,7 +67,7 @@ class Changing(TaskCalls):
     ) -> int: ...
     async def clone(
         self,
-        task_id: UUID | str | None = None,
+        id: UUID | str | None = None,
         *,
         where: Where | None = None,
         payload: Mapping[str, Any] | None = None,
@@ -82,13 +82,13 @@ class Changing(TaskCalls):
         """
         name = None if queue is None else queue_name(queue)
         given = None if payload is None else check_payload(payload)
-        wanted = chosen_id(task_id, where)
+        wanted = chosen_id(id, where)
         aliases = await self._actions.aliases_of(wanted, where)
         payloads = None if given is None else self._payloads(given, aliases)
         inactive = await self._inactive(aliases)
         if wanted is not None and inactive:
             raise DefinitionInactiveError(inactive[0])
-        return await self._act(task_id, where, actions.clone(name, payloads, without=inactive))
+        return await self._act(id, where, actions.clone(name, payloads, without=inactive))
 
     def _payloads(self, payload: Mapping[str, Any], aliases: Iterable[str]) -> Payloads:
         """Return a payload as the text that tasks of each alias get, checked for every one of them."""

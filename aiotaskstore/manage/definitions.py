@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import datetime
 from functools import partial
 from typing import TypedDict, Unpack
 from uuid import UUID
@@ -22,7 +21,7 @@ from aiotaskstore.mechanics.text import NAME_LIMIT, check_text
 from aiotaskstore.storage.definitions import DEFINITIONS, Definitions
 from aiotaskstore.storage.faults import AlreadyStored
 from aiotaskstore.storage.operation import Steps, T
-from aiotaskstore.storage.record_listing import RecordListing
+from aiotaskstore.storage.record_listing import RecordFilters, RecordListing
 
 _LIMITS = {"title": NAME_LIMIT, "description": 10_000, "memo": 10_000}
 """The texts that may be written, and how many characters each may have."""
@@ -36,22 +35,8 @@ class DefinitionChanges(TypedDict, total=False):
     memo: str
 
 
-class DefinitionFilters(TypedDict, total=False):
+class DefinitionFilters(RecordFilters, total=False):
     """What `store.definitions.list` and `count` take; all given must hold."""
-
-    id: UUID | str
-    id_in: Sequence[UUID | str]
-    alias: str | Sequence[str]
-    status: str | Sequence[str]
-    created_from: datetime
-    created_to: datetime
-    updated_before: datetime
-    include_deleted: bool
-    """Whether soft-deleted definitions count too."""
-    order_by: str
-    descending: bool
-    limit: int | None
-    offset: int
 
 
 class DefinitionManager:
@@ -67,9 +52,9 @@ class DefinitionManager:
 
     # ── reading ───────────────────────────────────────────────────────────────────────────────────────────
 
-    async def get(self, definition_id: UUID | str) -> Definition | None:
+    async def get(self, id: UUID | str) -> Definition | None:
         """Return a definition by its id; `None` where none is stored under it, or it is soft-deleted."""
-        wanted = find_id(definition_id)
+        wanted = find_id(id)
         if wanted is None:
             self._require_open()
             return None

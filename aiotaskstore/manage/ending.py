@@ -26,17 +26,17 @@ class Ending(TaskCalls):
 
     @overload
     async def cancel(
-        self, task_id: UUID | str, reason: str = "", *, strict: Literal[True] = True, force: bool = False
+        self, id: UUID | str, reason: str = "", *, strict: Literal[True] = True, force: bool = False
     ) -> Task: ...
     @overload
     async def cancel(
-        self, task_id: UUID | str, reason: str = "", *, strict: bool, force: bool = False
+        self, id: UUID | str, reason: str = "", *, strict: bool, force: bool = False
     ) -> Task | Literal[False]: ...
     @overload
     async def cancel(self, *, where: Where, reason: str = "", strict: bool = True, force: bool = False) -> int: ...
     async def cancel(
         self,
-        task_id: UUID | str | None = None,
+        id: UUID | str | None = None,
         reason: str = "",
         *,
         where: Where | None = None,
@@ -53,18 +53,18 @@ class Ending(TaskCalls):
         check_flag(strict, "strict")
         action = actions.cancel(check_text(reason, "reason", limit=REASON_LIMIT), force=check_flag(force, "force"))
         try:
-            return await self._act(task_id, where, action)
+            return await self._act(id, where, action)
         except InvalidTransitionError as error:
             if not strict:
                 return False
             raise NotCancellableError(error.task_id, error.status) from None
 
     @overload
-    async def retry(self, task_id: UUID | str, *, force: bool = False) -> Task: ...
+    async def retry(self, id: UUID | str, *, force: bool = False) -> Task: ...
     @overload
     async def retry(self, *, where: Where, force: bool = False) -> int: ...
     async def retry(
-        self, task_id: UUID | str | None = None, *, where: Where | None = None, force: bool = False
+        self, id: UUID | str | None = None, *, where: Where | None = None, force: bool = False
     ) -> Task | int:
         """Run again from the start: no attempts made, due now.
 
@@ -72,14 +72,14 @@ class Ending(TaskCalls):
         and where the payload was not kept; `DuplicateTaskError` where another task has its external id by now;
         `TaskNotFoundError` where no row is kept. With `where=` those are skipped.
         """
-        return await self._act(task_id, where, actions.retry(force=check_flag(force, "force")))
+        return await self._act(id, where, actions.retry(force=check_flag(force, "force")))
 
     @overload
-    async def delete(self, task_id: UUID | str, *, force: bool = False) -> bool: ...
+    async def delete(self, id: UUID | str, *, force: bool = False) -> bool: ...
     @overload
     async def delete(self, *, where: Where, force: bool = False) -> int: ...
     async def delete(
-        self, task_id: UUID | str | None = None, *, where: Where | None = None, force: bool = False
+        self, id: UUID | str | None = None, *, where: Where | None = None, force: bool = False
     ) -> bool | int:
         """Delete a task with its errors, progress and details; returns false where no row is kept.
 
@@ -87,7 +87,7 @@ class Ending(TaskCalls):
         or with `where=` it is skipped.
         """
         action = actions.delete(force=check_flag(force, "force"))
-        wanted = chosen_id(task_id, where)
+        wanted = chosen_id(id, where)
         if wanted is None:
             return await self._actions.on_matching(where, action)
         result = await self._actions.result_on_one(wanted, action)
@@ -96,11 +96,11 @@ class Ending(TaskCalls):
         return result is not None
 
     @overload
-    async def mark_succeeded(self, task_id: UUID | str, result: Any = None) -> Task: ...
+    async def mark_succeeded(self, id: UUID | str, result: Any = None) -> Task: ...
     @overload
     async def mark_succeeded(self, *, where: Where, result: Any = None) -> int: ...
     async def mark_succeeded(
-        self, task_id: UUID | str | None = None, result: Any = None, *, where: Where | None = None
+        self, id: UUID | str | None = None, result: Any = None, *, where: Where | None = None
     ) -> Task | int:
         """End a task as succeeded, whatever its handler does; its claim is voided.
 
@@ -108,21 +108,21 @@ class Ending(TaskCalls):
         has succeeded keeps its result unless another is given. Raises `PayloadError` where `result` cannot be stored,
         or is not what the handler declares to return; `TaskNotFoundError` where no row is kept.
         """
-        wanted = chosen_id(task_id, where)
+        wanted = chosen_id(id, where)
         ends: dict[str | None, Marked] = {None: Marked(succeeded=True, text=None)}
         if result is not None:
             store, aliases = self._require_open(), await self._actions.aliases_of(wanted, where)
             limit = store.settings.payload_limit
             texts = {alias: result_text(store.registry, alias, result, limit) for alias in aliases}
             ends = {alias: Marked(succeeded=True, text=text) for alias, text in texts.items()}
-        return await self._act(task_id, where, actions.mark(ends, succeeded=True))
+        return await self._act(id, where, actions.mark(ends, succeeded=True))
 
     @overload
-    async def mark_failed(self, task_id: UUID | str, reason: str = "") -> Task: ...
+    async def mark_failed(self, id: UUID | str, reason: str = "") -> Task: ...
     @overload
     async def mark_failed(self, *, where: Where, reason: str = "") -> int: ...
     async def mark_failed(
-        self, task_id: UUID | str | None = None, reason: str = "", *, where: Where | None = None
+        self, id: UUID | str | None = None, reason: str = "", *, where: Where | None = None
     ) -> Task | int:
         """End a task as failed, `reason` being its error; no attempt follows.
 
@@ -130,9 +130,7 @@ class Ending(TaskCalls):
         its handler is running and succeeds all the same before anybody has claimed the task again, that counts.
         """
         error = check_text(reason, "reason", limit=REASON_LIMIT) or _MARKED
-        return await self._act(
-            task_id, where, actions.mark({None: Marked(succeeded=False, text=error)}, succeeded=False)
-        )
+        return await self._act(id, where, actions.mark({None: Marked(succeeded=False, text=error)}, succeeded=False))
 
     async def rescue(self, queue: str | None = None, older_than: Duration | None = None) -> int:
         """End the runs of dead dispatchers now, of one queue or of all, each as its `on_stuck` says; return how many.

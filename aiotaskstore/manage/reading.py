@@ -27,20 +27,20 @@ class Reading(TaskCalls):
         super().__init__(require_open, connection)
         self._following = Following(require_open, connection)
 
-    async def get(self, task_id: UUID | str) -> Task | None:
+    async def get(self, id: UUID | str) -> Task | None:
         """Return a task; `None` where no row is kept, or it is soft-deleted."""
-        wanted = find_id(task_id)
+        wanted = find_id(id)
         if wanted is None:
             self._require_open()
             return None
         found = await self._read(partial(page, listing=Listing.parse({"id": wanted})))
         return found[0] if found else None
 
-    async def require(self, task_id: UUID | str) -> Task:
+    async def require(self, id: UUID | str) -> Task:
         """Return a task; raises `TaskNotFoundError` where no row is kept, or it is soft-deleted."""
-        task = await self.get(task_id)
+        task = await self.get(id)
         if task is None:
-            raise TaskNotFoundError(task_id)
+            raise TaskNotFoundError(id)
         return task
 
     async def list(self, **filters: Unpack[TaskFilters]) -> Sequence[Task]:
@@ -62,35 +62,35 @@ class Reading(TaskCalls):
         name = queue_name(queue)
         return await self._read(lambda tasks: tasks.peek(name))
 
-    async def status(self, task_id: UUID | str) -> TaskStatus | None:
+    async def status(self, id: UUID | str) -> TaskStatus | None:
         """Return a task's status; `None` where no row is kept, or it is soft-deleted."""
-        wanted = find_id(task_id)
+        wanted = find_id(id)
         if wanted is None:
             self._require_open()
             return None
         return await self._read(lambda tasks: tasks.status(wanted))
 
-    async def why(self, task_id: UUID | str) -> str:
+    async def why(self, id: UUID | str) -> str:
         """Tell in a sentence why a task does not run: when it is due, who holds its key, what is paused or missing.
 
         Raises `TaskNotFoundError` where no row is kept, or it is soft-deleted.
         """
-        wanted = require_id(task_id)
+        wanted = require_id(id)
         store = self._require_open()
         told = await store.calls.read(partial(explain, store.storage, wanted), store.calls.joined(self._connection))
         if told is None:
             raise TaskNotFoundError(wanted)
         return told
 
-    async def wait(self, task_id: UUID | str, timeout: Duration | None = None) -> Task:  # noqa: ASYNC109 - the public face
+    async def wait(self, id: UUID | str, timeout: Duration | None = None) -> Task:  # noqa: ASYNC109 - the public face
         """Wait until a task has finished, and return it; a `timeout` of 0 returns what has finished already.
 
         Any number may wait: they take no connection each, and all are looked for in one statement. Raises
         `TimeoutError`, `TaskNotFoundError` where no row is kept or it is soft-deleted, and `ConfigurationError` inside
         the very transaction that enqueued the task, since nobody runs it before that has committed.
         """
-        return await self._following.wait(task_id, timeout)
+        return await self._following.wait(id, timeout)
 
-    def watch(self, task_id: UUID | str) -> AsyncIterator[Progress]:
+    def watch(self, id: UUID | str) -> AsyncIterator[Progress]:
         """Follow a task's progress until it ends; yields each state that it finds, at `wait_interval`."""
-        return self._following.progress(task_id)
+        return self._following.progress(id)

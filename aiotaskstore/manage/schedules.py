@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
-from typing import Any, TypedDict, Unpack, cast
+from typing import Any, Unpack, cast
 from uuid import UUID
 
 from aiotaskstore import occurrences
@@ -29,7 +29,7 @@ from aiotaskstore.registry import Registry
 from aiotaskstore.schedule import Schedule, ScheduleChanges, ScheduleStatus, is_id
 from aiotaskstore.schedule_registry import ScheduleRegistry
 from aiotaskstore.storage.operation import Operation, T
-from aiotaskstore.storage.record_listing import RecordListing
+from aiotaskstore.storage.record_listing import RecordFilters, RecordListing
 from aiotaskstore.storage.schedule_rows import (
     CHANGEABLE,
     ScheduleRow,
@@ -46,24 +46,11 @@ Key = UUID | str
 """A schedule's id or its name."""
 
 
-class ScheduleFilters(TypedDict, total=False):
+class ScheduleFilters(RecordFilters, total=False):
     """What `store.schedules.list` and `count` take; all given must hold."""
 
-    id: UUID | str
-    id_in: Sequence[UUID | str]
     name: str | Sequence[str]
-    alias: str | Sequence[str]
     queue: str | Sequence[str]
-    status: str | Sequence[str]
-    created_from: datetime
-    created_to: datetime
-    updated_before: datetime
-    include_deleted: bool
-    """Whether soft-deleted schedules count too."""
-    order_by: str
-    descending: bool
-    limit: int | None
-    offset: int
 
 
 class ScheduleManager:

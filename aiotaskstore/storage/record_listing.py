@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, TypedDict
+from uuid import UUID
 
 from aiotaskstore.errors import InvalidQueryError
 from aiotaskstore.mechanics.text import printable
@@ -29,6 +31,24 @@ _BOUNDS = {
     "updated_before": ("updated_at", "<="),
 }
 _ALWAYS = ("id", "id_in", *_BOUNDS, "include_deleted", "order_by", "descending", "limit", "offset")
+
+
+class RecordFilters(TypedDict, total=False):
+    """What `list` and `count` take of every table of records; all given must hold."""
+
+    id: UUID | str
+    id_in: Sequence[UUID | str]
+    alias: str | Sequence[str]
+    status: str | Sequence[str]
+    created_from: datetime
+    created_to: datetime
+    updated_before: datetime
+    include_deleted: bool
+    """Whether soft-deleted ones count too."""
+    order_by: str
+    descending: bool
+    limit: int | None
+    offset: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -484,6 +484,18 @@ async def test_a_dispatcher_without_a_scheduler_leaves_schedules_alone(store: Ta
     assert await store.dispatcher(scheduler=5).run_once() == 1
 
 
+async def test_schedules_are_ordered_by_how_often_they_were_executed(store: TaskStore):
+    declare(store)
+    for name, count in (("often", 2), ("never", 0), ("once", 1), ("also once", 1)):
+        await store.schedules.create(due(name, status="draft"))
+        for _ in range(count):
+            await store.schedules.run_now(name)
+    ordered = await store.schedules.list(order_by="execution_count")
+    assert [one.name for one in ordered] == ["often", "also once", "once", "never"], "of equal ones, the newest first"
+    ordered = await store.schedules.list(order_by="execution_count", descending=False, limit=3)
+    assert [one.name for one in ordered] == ["never", "once", "also once"]
+
+
 async def test_a_schedule_is_run_now_whatever_its_status_and_stays_planned(store: TaskStore):
     declare(store)
     made = await store.schedules.create(

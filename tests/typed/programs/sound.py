@@ -157,6 +157,11 @@ async def main(connection: object) -> None:
     assert_type(await store.tasks.peek("emails"), Task | None)
     assert_type(await store.tasks.why(handle.id), str)
     assert_type(await store.tasks.get(handle.id), Task | None)
+    assert_type(await store.tasks.require(id=str(handle.id)), Task)
+    assert_type(await store.tasks.cancel(id=handle.id, reason="no more"), Task)
+    assert_type(await store.tasks.clone(id=handle.id), Task)
+    assert_type(store.handle(id=handle.id), TaskHandle[Any])
+    assert_type(store.using(connection).draft("elsewhere", {"n": 1}, unchecked=True), Draft[Any])
     await store.tasks.list(queue="emails", status=["failed"], owner=("user", "42"), limit=50)
 
 
