@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -68,11 +69,13 @@ def terms() -> set[str]:
     return {term.strip() for row in rows for term in row.split("·")} - {"term"}
 
 
+@cache
 def words_of(name: str) -> list[str]:
     """Cut an identifier into its words: `TaskFilters` and `task_filters` are both task, filters."""
     return re.findall(r"[a-z0-9]+", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower())
 
 
+@cache
 def says(name: str, phrase: str) -> bool:
     """Return whether an identifier has the words of a phrase, one after the other."""
     words, wanted = words_of(name), phrase.lower().split()
