@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from threading import Event
 
 import aiosqlite
 import pytest
@@ -170,6 +171,43 @@ async def test_a_heartbeat_of_another_thread_has_the_next_turn(sqlite_url: str, 
     assert not turns.database._file.lock_wait.heartbeat_waits
     for database in (turns.database, store_beside, sender):
         await database.close()
+
+
+@pytest.mark.parametrize("whose", ["the same store", "another thread"])
+async def test_a_heartbeat_does_not_wait_for_all_operations_that_take_long_together(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch, whose: str
+):
+    monkeypatch.setattr("aiotaskstore.storage.sqlite.commit._LONGEST", 0.0)
+    turns, begun, sent = Turns(sqlite_url), Event(), Event()
+    await turns.open()
+    sender = turns.database.unopened_copy() if whose == "another thread" else turns.database
+    assert sender is not None
+
+    def slow() -> Steps[None]:
+        yield from _taken("slow")
+        begun.set()
+        assert sent.wait(LIMIT)
+
+    async with asyncio.timeout(LIMIT), asyncio.TaskGroup() as group:
+        if sender is not turns.database:
+            await sender.open()
+        leave = asyncio.Event()
+        await (await _enter(group, turns, "first", leave)).wait()
+        group.create_task(turns.database.write(slow))
+        for name in ("second", "third"):
+            group.create_task(turns.write(name))
+        await asyncio.sleep(0)
+        leave.set()
+        await eventually(begun.is_set)
+        group.create_task(_heartbeat(sender))
+        if sender is not turns.database:
+            await eventually(lambda: turns.database._file.lock_wait.heartbeat_waits)
+        await asyncio.sleep(0)
+        sent.set()
+    assert await turns.taken() == ["first", "slow", "heartbeat", "second", "third"]
+    if sender is not turns.database:
+        await sender.close()
+    await turns.database.close()
 
 
 async def test_no_transaction_that_waits_is_opened_before_a_heartbeat_of_another_thread(sqlite_url: str):

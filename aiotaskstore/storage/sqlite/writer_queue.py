@@ -34,7 +34,7 @@ class Commit(Protocol):
     """Commits a group of operations; called in the writer's thread."""
 
     def __call__(self, operations: list[Operation[Any]], *, heartbeat: bool) -> list[CommitResult]:
-        """Return the result of each operation. `heartbeat` tells that a heartbeat is among them."""
+        """Return the results of all operations, or of the first ones. `heartbeat` says that one of them is one."""
 
 
 class WriterQueue:
@@ -48,7 +48,7 @@ class WriterQueue:
     def __init__(self, commit: Commit, deadline: float) -> None:
         self._commit, self._deadline = commit, deadline
         self._waiting: list[_Waiting] = []
-        self._in_flight: list[asyncio.Future[Any]] = []
+        self._in_flight: list[_Waiting] = []
         self._busy = self._closed = self._lent_last = False
         self._timer: asyncio.TimerHandle | None = None
         self._stepped = 0.0
@@ -120,7 +120,7 @@ class WriterQueue:
         self._run_group(operations)
 
     def _run_group(self, group: list[_Waiting]) -> None:
-        self._in_flight = [one.future for one in group]
+        self._in_flight = group
         operations = [one.operation for one in group if one.operation is not None]
         self.stepped()
         try:
@@ -135,12 +135,13 @@ class WriterQueue:
         self._report(done.result() if error is None else [(None, error)] * len(self._in_flight))
 
     def _report(self, results: list[CommitResult]) -> None:
-        futures, self._in_flight = self._in_flight, []
-        for future, (result, failure) in zip(futures, results, strict=True):
+        group, self._in_flight = self._in_flight, []
+        self._waiting = sorted([*group[len(results) :], *self._waiting], key=lambda one: not one.heartbeat)
+        for one, (result, failure) in zip(group, results, strict=False):
             if failure is not None:
-                _fail(future, failure)
-            elif not future.done():
-                future.set_result(result)
+                _fail(one.future, failure)
+            elif not one.future.done():
+                one.future.set_result(result)
         self._leave()
 
     def _leave(self) -> None:
@@ -151,8 +152,8 @@ class WriterQueue:
         """Raise an error for operations that have waited too long, for a hanging thread or for their turn."""
         now = time.monotonic()
         if now - self._stepped > self._deadline + _SLACK:
-            for future in self._in_flight:
-                _fail(future, timed_out(f"The SQLite file did not answer within {self._deadline:g} s."))
+            for one in self._in_flight:
+                _fail(one.future, timed_out(f"The SQLite file did not answer within {self._deadline:g} s."))
         late = f"The SQLite file's write lock was not free within {self._deadline:g} s: a transaction has held it."
         for one in self._waiting:
             if now - one.since > self._deadline:
