@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from contextvars import Context
+from functools import partial
 from typing import Any, TypeVar
 
 from aiotaskstore.errors import TaskStoreError
@@ -79,9 +80,7 @@ class BackgroundTasks:
         If not, it is cancelled, and its end is not awaited: a call that gets no reply may not react to a cancellation
         either.
         """
-        task = asyncio.create_task(coroutine, context=Context())  # noqa: TID251 - the one place
-        _alive.add(task)
-        task.add_done_callback(_alive.discard)
+        task = _keep_alive(coroutine)
         try:
             await asyncio.wait([task], timeout=limit)
         finally:
@@ -124,17 +123,29 @@ class BackgroundTasks:
             self.fail(name, RuntimeError("it returned"))
 
 
-async def run_to_completion(work: Coroutine[Any, Any, T], undo: Callable[[T], Awaitable[None]]) -> T:
-    """Run `work` to its end even if the caller is cancelled; then pass its result to `undo` and stay cancelled.
+async def run_to_completion(work: Coroutine[Any, Any, T], undo: Callable[[T], Coroutine[Any, Any, None]]) -> T:
+    """Run `work` to its end even if the caller is cancelled; `undo` then gets its result, and nobody waits for either.
 
-    For drivers that leak a connection when they are cancelled at a bad moment.
+    For drivers that lose a connection when they are cancelled while they open it.
     """
-    task = asyncio.create_task(work)  # noqa: TID251 - the one place
+    task = _keep_alive(work)
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
-        await undo(await task)
+        task.add_done_callback(partial(_undo, undo))
         raise
+
+
+def _undo(undo: Callable[[T], Coroutine[Any, Any, None]], task: asyncio.Task[T]) -> None:
+    if not task.cancelled() and task.exception() is None:
+        _keep_alive(undo(task.result())).add_done_callback(_discard)
+
+
+def _keep_alive(coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    task = asyncio.create_task(coroutine, context=Context())  # noqa: TID251 - the one place
+    _alive.add(task)
+    task.add_done_callback(_alive.discard)
+    return task
 
 
 def _discard(task: asyncio.Task[Any]) -> None:

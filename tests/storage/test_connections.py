@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import sqlite3
 import ssl
 import threading
 import warnings
@@ -25,6 +26,9 @@ from aiotaskstore.storage.external_ids import Taken
 from aiotaskstore.storage.faults import Conflict
 from aiotaskstore.storage.migrations import migrate
 from aiotaskstore.storage.operation import BEGIN, Call, Steps
+from aiotaskstore.storage.sqlite.database import SqliteDatabase
+from aiotaskstore.storage.table_names import TableNames
+from aiotaskstore.storage.url import parse_url
 from aiotaskstore.task import TaskStatus
 from tests.helpers import LIMIT, connect_mysql, eventually, kept_from_writing, my_connection
 from tests.storage.harness import Harness, harness_on, new_task
@@ -238,6 +242,40 @@ async def test_a_sqlite_reader_does_not_wait_for_a_writer(sqlite_url: str):
         task_id = await harness.add()
         async with kept_from_writing(sqlite_url), asyncio.timeout(LIMIT):
             assert await harness.status(task_id) is TaskStatus.PENDING
+
+
+async def test_a_sqlite_transaction_that_is_cancelled_while_it_opens_its_connection_closes_it(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+):
+    opening, go_on, closed = threading.Event(), threading.Event(), threading.Event()
+
+    class Watched(sqlite3.Connection):
+        def close(self) -> None:
+            super().close()
+            closed.set()
+
+    def slow(*arguments: Any, connect: Any = sqlite3.connect, **options: Any) -> sqlite3.Connection:
+        opening.set()
+        go_on.wait(LIMIT)
+        kept.append(connect(*arguments, factory=Watched, **options))
+        return kept[0]
+
+    async def use() -> None:
+        async with database.transaction():
+            pass
+
+    kept = list[sqlite3.Connection]()
+    database = SqliteDatabase(parse_url(sqlite_url), table_names=TableNames(), clock=None, deadline=LIMIT)
+    await database.open()
+    monkeypatch.setattr(sqlite3, "connect", slow)
+    call = asyncio.get_running_loop().create_task(use())
+    await eventually(opening.is_set)
+    call.cancel()
+    await asyncio.wait([call], timeout=LIMIT)
+    assert call.cancelled()
+    go_on.set()
+    await eventually(closed.is_set)
+    await database.close()
 
 
 async def test_sqlite_rows_survive_their_store(sqlite_url: str):

@@ -12,6 +12,7 @@ from weakref import WeakSet
 
 import aiosqlite
 
+from aiotaskstore.mechanics.background_tasks import run_to_completion
 from aiotaskstore.storage.faults import Conflict, connection_closed, explain_callers_conflict, nothing_done
 from aiotaskstore.storage.sqlite.error_translation import translated
 from aiotaskstore.storage.sqlite.file import BUSY_SLICE, DatabaseFile
@@ -103,13 +104,16 @@ class LentTransactions:
             return
         self._file.check()
         with translated(self._file.path):
-            connection = await aiosqlite.connect(self._file.path, isolation_level=None, timeout=0)
+            connection = await run_to_completion(self._open(), aiosqlite.Connection.close)
         try:
             with translated(self._file.path):
                 await connection.execute("PRAGMA foreign_keys = ON")
             yield connection
         finally:
             await within(CLOSING, connection.close())
+
+    async def _open(self) -> aiosqlite.Connection:
+        return await aiosqlite.connect(self._file.path, isolation_level=None, timeout=0)
 
     async def _begin(self, connection: aiosqlite.Connection) -> None:
         until = time.monotonic() + self._deadline
