@@ -95,11 +95,19 @@ class Crew:
         self.programs: list[Program] = []
 
     def worker(
-        self, url: str, *, store: dict[str, Any] | None = None, deadline: float | None = None, **dispatcher: Any
+        self,
+        url: str,
+        *,
+        store: dict[str, Any] | None = None,
+        deadline: float | None = None,
+        notes_pauses: bool = False,
+        **dispatcher: Any,
     ) -> Program:
         """Start a worker process."""
         given = {"url": url, "journal": str(self.journal.path), "store": store or {}}
-        return self._start("worker", given | {"deadline": deadline, "dispatcher": dispatcher})
+        return self._start(
+            "worker", given | {"deadline": deadline, "notes_pauses": notes_pauses, "dispatcher": dispatcher}
+        )
 
     def producer(self, url: str, acknowledged: Path, **given: Any) -> Program:
         """Start a producer process."""

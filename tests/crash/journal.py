@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,12 +14,15 @@ from uuid import UUID
 
 from aiotaskstore import current_context
 
+_TICK, _PAUSE = 0.05, 0.2
+"""Seconds from one look to the next, and how much later than that it comes after a pause that counts."""
+
 
 class Line(NamedTuple):
     """One thing that happened. The order of lines in the file is the order in which they happened."""
 
     what: str
-    """start, end, or dead: the process was killed, and whatever it ran ended with it."""
+    """start, end, dead (the process was killed, and whatever it ran ended with it), or paused (see `note_pauses`)."""
     pid: int
     task_id: str = ""
     attempt: int = 0
@@ -46,6 +51,18 @@ class Journal:
             what, pid, task_id, attempt, how = words + ["", "", "", "0", ""][len(words) :]
             lines.append(Line(what, int(pid), task_id, int(attempt), how))
         return lines
+
+    def note_pauses(self) -> None:
+        """From now on, write down whenever this process was paused so long that its runs may outlast its lease."""
+
+        def note() -> None:
+            while True:
+                before = time.monotonic()
+                time.sleep(_TICK)
+                if time.monotonic() - before > _TICK + _PAUSE:
+                    self.write("paused", os.getpid())
+
+        threading.Thread(target=note, daemon=True).start()
 
     @contextmanager
     def run(self) -> Iterator[None]:
@@ -85,23 +102,29 @@ class Journal:
         for line in self.read():
             if line.pid == pid and line.what == "start":
                 runs.add(line.task_id)
-            elif line.pid == pid:
+            elif line.pid == pid and line.what != "paused":
                 runs = runs - {line.task_id} if line.what == "end" else set()
         return runs
 
     def overlaps(self) -> list[str]:
-        """Every task that was started while an earlier run of it was still open somewhere, and where."""
-        runs: dict[str, list[int]] = {}
+        """Every task that was started while an earlier run of it was still open somewhere, and where.
+
+        Not where the earlier run's process has been paused since: it could not end the run when its lease was over.
+        """
+        lines = self.read()
+        paused = {line.pid: at for at, line in enumerate(lines) if line.what == "paused"}
+        runs: dict[str, list[tuple[int, int]]] = {}
         found = []
-        for line in self.read():
+        for at, line in enumerate(lines):
             if line.what == "start":
-                if runs.get(line.task_id):
-                    found.append(f"{line.task_id} started by {line.pid} while run by {runs[line.task_id]}")
-                runs.setdefault(line.task_id, []).append(line.pid)
+                earlier = [pid for pid, since in runs.get(line.task_id, []) if paused.get(pid, -1) < since]
+                if earlier:
+                    found.append(f"{line.task_id} started by {line.pid} while run by {earlier}")
+                runs.setdefault(line.task_id, []).append((line.pid, at))
             elif line.what == "end":
-                runs[line.task_id].remove(line.pid)
-            else:
-                runs = {task_id: [pid for pid in pids if pid != line.pid] for task_id, pids in runs.items()}
+                runs[line.task_id].remove(next(run for run in runs[line.task_id] if run[0] == line.pid))
+            elif line.what == "dead":
+                runs = {task_id: [run for run in open_ if run[0] != line.pid] for task_id, open_ in runs.items()}
         return found
 
     def counts(self) -> Counter[str]:

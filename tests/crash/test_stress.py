@@ -109,7 +109,7 @@ class Disturbance:
 
     def _worker(self) -> Program:
         url = self._url if self._way is None else self._way.url
-        return self._crew.worker(url, deadline=DEADLINE, **WORKER, grace=1)
+        return self._crew.worker(url, deadline=DEADLINE, notes_pauses=True, **WORKER, grace=1)
 
 
 class Operator:

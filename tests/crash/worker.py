@@ -26,7 +26,10 @@ def main() -> None:
     given = json.loads(sys.argv[1])
     answered_within(given.get("deadline"))
     store = TaskStore(given["url"], **given.get("store", {}))
-    store.include(handlers(Journal(Path(given["journal"]))))
+    journal = Journal(Path(given["journal"]))
+    if given.get("notes_pauses"):
+        journal.note_pauses()
+    store.include(handlers(journal))
     store.on(DispatcherStarted, lambda event: say("started", event.dispatcher_id, event.waking))
     store.on(TaskFinished, lambda event: say("finished", event.task_id, event.status, event.reason))
     store.on(TaskRetried, lambda event: say("retried", event.task_id, event.reason))
