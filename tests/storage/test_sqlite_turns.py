@@ -96,8 +96,12 @@ async def test_after_each_transaction_the_operations_that_wait_have_their_turn_a
     await turns.database.close()
 
 
-async def test_a_transaction_that_came_before_the_next_operations_does_not_wait_for_them(either_url: str):
+@pytest.mark.parametrize("longest", [LIMIT, 0.0], ids=["in groups", "one by one"])
+async def test_a_transaction_that_came_before_the_next_operations_does_not_wait_for_them(
+    either_url: str, monkeypatch: pytest.MonkeyPatch, longest: float
+):
     """So that operations which never cease keep no transaction out."""
+    monkeypatch.setattr("aiotaskstore.storage.sqlite.commit._LONGEST", longest)
     turns = Turns(either_url)
     await turns.open()
     over, rounds, entered = asyncio.Event(), 0, asyncio.Event()

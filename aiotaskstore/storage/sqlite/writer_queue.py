@@ -136,7 +136,8 @@ class WriterQueue:
 
     def _report(self, results: list[CommitResult]) -> None:
         group, self._in_flight = self._in_flight, []
-        self._waiting = sorted([*group[len(results) :], *self._waiting], key=lambda one: not one.heartbeat)
+        # What was left out of the group has its old place: of what came later, some may have been in the group too.
+        self._waiting = sorted([*group[len(results) :], *self._waiting], key=lambda one: (not one.heartbeat, one.since))
         for one, (result, failure) in zip(group, results, strict=False):
             if failure is not None:
                 _fail(one.future, failure)
