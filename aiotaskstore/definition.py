@@ -8,9 +8,10 @@ from __future__ import annotations
 import asyncio
 import inspect
 import json
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar, Unpack, cast, overload
 
 import anyio.to_thread
@@ -282,7 +283,8 @@ class TaskDefinition(BoundTask[P, R]):
     def keyed(self, options: dict[str, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         """Add what the definition's functions make of a call's arguments, such as its external id.
 
-        An option that was chosen wins. Raises `ConfigurationError` for a function that raises, or returns no text.
+        They are called as the task is enqueued; what they need besides are the handler's defaults. An option that was
+        chosen wins. Raises `ConfigurationError` for a function that raises, or returns no text.
         """
         made = {
             name: self._made(name, function, args, kwargs)
@@ -292,13 +294,31 @@ class TaskDefinition(BoundTask[P, R]):
         return options | check_options(made) if made else options
 
     def _made(self, name: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        left_out = {
+            needed: default
+            for needed, (place, default) in self._needs[name].items()
+            if place >= len(args) and needed not in kwargs
+        }
         try:
-            return function(*args, **kwargs)
+            return function(*args, **kwargs, **left_out)
         except Exception as error:
             raise ConfigurationError(
                 f'The function that makes the {name} of "{self.alias}" raised {type(error).__name__}: {error}. It is '
                 "called with the arguments as they were enqueued, and returns a text, or None for none."
             ) from error
+
+    @cached_property
+    def _needs(self) -> dict[str, dict[str, tuple[int, Any]]]:
+        """The arguments that each function needs and a caller may leave out: their places, the handler's defaults."""
+        optional = {one.name: one.default for one in self.payload.parameters if one.default is not one.empty}
+        return {
+            name: {
+                one.name: (place if one.kind is one.POSITIONAL_OR_KEYWORD else sys.maxsize, optional[one.name])
+                for place, one in enumerate(_parameters(function))
+                if one.default is one.empty and one.name in optional and one.kind is not one.POSITIONAL_ONLY
+            }
+            for name, function in self.defaults.functions.items()
+        }
 
     async def invoke(self, context: TaskContext, arguments: dict[str, Any], limiter: anyio.CapacityLimiter) -> Any:
         """Call the handler with decoded arguments, as a run does."""
@@ -312,6 +332,13 @@ class TaskDefinition(BoundTask[P, R]):
 
 
 AnyDefinition = TaskDefinition[..., Any]
+
+
+def _parameters(function: Callable[..., Any]) -> Iterable[inspect.Parameter]:
+    try:
+        return inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # one of C, such as str, need not tell
+        return ()
 
 
 def declared_schedule(

@@ -252,6 +252,24 @@ async def test_the_definitions_function_makes_the_key_of_the_arguments_and_an_op
     assert (await store.tasks.require(task_id)).serialization_key == "account 9"
 
 
+async def test_what_a_caller_leaves_out_is_the_handlers_default_for_the_definitions_functions_too(store: TaskStore):
+    @store.task(
+        serialization_key=lambda account, amount: f"{account} {amount}",
+        external_id=lambda account, *, currency, **_: f"{account} {currency}",
+    )
+    async def charge(account: int, amount: int = 5, *, currency: str = "EUR") -> None: ...
+
+    made = [
+        await store.enqueue("charge", {"account": 1}), await charge.enqueue(account=2),
+        await charge.options(serialization_key="chosen", external_id="mine").enqueue(3, currency="USD"),
+    ]  # fmt: skip
+    with pytest.raises(ConfigurationError, match=r'external_id of "charge" raised TypeError'):
+        await charge.enqueue(4, 6)
+    tasks = [await handle.task() for handle in made]
+    assert [task.serialization_key for task in tasks] == ["1 5", "2 5", "chosen"]
+    assert [task.external_id for task in tasks] == ["1 EUR", "2 EUR", "mine"]
+
+
 async def test_a_class_handler_has_a_key_and_its_serialization_as_attributes(store: TaskStore, gate: Gate):
     class Charge(TaskHandler):
         serialization_key = staticmethod(lambda account: f"account {account}")
