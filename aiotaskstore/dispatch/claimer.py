@@ -102,7 +102,7 @@ class Claimer:
             return
         if wakeup.hinted:
             return
-        self._freed_keys.grant()  # there is no free slot for the tasks of these keys
+        self._freed_keys.grant()  # no claim takes them: there is no free slot, or their queue is paused
         if self._queues_with_work:
             await wakeup.change()  # until a slot is free, or until it is time to look at the other queues
         elif await wakeup.wait_for_expected_work():

@@ -401,6 +401,18 @@ async def _is(handle: TaskHandle[Any], status: str) -> bool:
     return await handle.status() == status
 
 
+async def test_the_next_of_a_key_is_pending_where_nothing_may_be_claimed(store: TaskStore, gate: Gate):
+    first, second = await gate.enqueue("first", "second")
+    async with store.dispatcher(poll_interval=3600):  # no sweep comes in time
+        await gate.has_begun("first")
+        await store.queues.pause("default")
+        gate.open("first", "second")
+        await eventually(partial(_is, second, "pending"))
+        assert await first.status() == "succeeded"
+        await store.queues.resume("default")
+        assert await second.result(LIMIT) == "second"
+
+
 async def test_a_claim_that_fails_loses_no_key(store: TaskStore, gate: Gate, monkeypatch: Any):
     tasks = store._require_open().storage.tasks
     claim_granting = tasks.claim_granting
