@@ -106,6 +106,12 @@ class ExternalIds:
             owners |= {(row[0], row[1]): self.database.uid(row[2]) for row in rows}
         return owners
 
+    def held(self, keys: Sequence[Key]) -> Steps[set[Key]]:
+        """Lock the free ones of these external ids, and return those that somebody else has locked."""
+        free = yield from self.owners(keys, "lock_keys_free")
+        missing = [key for key in keys if key not in free]
+        return set((yield from self.owners(missing, self.unlocked)) if missing else ())
+
     def delete(self, gone: Sequence[tuple[str, str, UUID]]) -> Steps[None]:
         """Delete external ids of tasks of which no row is kept, unless another task has taken them over."""
         for start in range(0, len(gone), _AT_ONCE):

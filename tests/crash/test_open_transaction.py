@@ -6,17 +6,18 @@ It stays open until the others are done, so whoever waited for it would wait in 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
-from aiotaskstore import Retry, TaskContext, TaskStore
+from aiotaskstore import Retention, Retry, TaskContext, TaskHandle, TaskStore
 from tests.crash.crew import SHORT
 from tests.crash.handlers import handlers
 from tests.crash.journal import Journal
 from tests.crash.transactions import rolled_back
-from tests.helpers import LIMIT
+from tests.helpers import LIMIT, eventually
 
 
 @pytest.fixture
@@ -121,3 +122,68 @@ async def _do(inside: Any, did: str, touched: list[str]) -> None:
         case _:
             await inside.tasks.delete(touched[0])
             assert await inside.tasks.delete(where={"id_in": touched[1:]}) == 2
+
+
+async def test_the_outcomes_of_others_are_written_while_it_has_locked_the_row_of_a_run_that_was_given_up(
+    url: str, store: TaskStore
+):
+    """Its task has finished as failed by an operator's word, and its success is late."""
+    began, finish = asyncio.Event(), asyncio.Event()
+
+    @store.task
+    async def work(number: int) -> int:
+        while number == 0 and not finish.is_set():
+            began.set()
+            with contextlib.suppress(asyncio.CancelledError):
+                await finish.wait()
+        return number
+
+    async with store.dispatcher(**SHORT) as dispatcher:
+        held = await work.enqueue(0)
+        await began.wait()
+        await store.tasks.mark_failed(held.id, "given up")
+        async with rolled_back(url) as connection:
+            await store.using(connection).tasks.soft_delete(held.id)
+            finish.set()
+            async with asyncio.timeout(LIMIT):
+                for count in (1, 5):
+                    others = await store.enqueue_many([work.draft(n + 1) for n in range(count)])
+                    assert [await store.handle(id_).result() for id_ in others] == [n + 1 for n in range(count)]
+            assert await held.status() == "failed"
+        await eventually(lambda: has_succeeded(held))
+        assert await dispatcher.stop(), "nothing is left to write"
+
+
+async def has_succeeded(handle: TaskHandle[int]) -> bool:
+    return await handle.status() == "succeeded"
+
+
+async def test_the_outcomes_of_others_are_written_while_it_has_asked_for_the_external_id_of_one(
+    url: str, store: TaskStore
+):
+    """Of a task of which no row is kept, so that its end frees the external id."""
+    began, finish = asyncio.Event(), asyncio.Event()
+
+    @store.task(retention=Retention(keep="none"))
+    async def once(number: int) -> None:
+        began.set()
+        await finish.wait()
+
+    async with store.dispatcher(**SHORT) as dispatcher:
+        held = await once.options(external_id="one").enqueue(0)
+        await began.wait()
+        async with rolled_back(url) as connection:
+            inside = store.using(connection)
+            again = await inside.enqueue("once", {"number": 1}, external_id="one", on_conflict="return")
+            assert again.id == held.id
+            finish.set()
+            async with asyncio.timeout(LIMIT):
+                for count in (1, 5):
+                    others = await store.enqueue_many([store.draft("quick", {"number": n}) for n in range(count)])
+                    assert [await store.handle(id_).result() for id_ in others] == list(range(count))
+        await eventually(lambda: is_gone(held))
+        assert await dispatcher.stop(), "nothing is left to write"
+
+
+async def is_gone(handle: TaskHandle[None]) -> bool:
+    return await handle.status() is None

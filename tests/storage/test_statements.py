@@ -22,7 +22,7 @@ URLS = {"postgresql": "postgresql://nobody@nowhere/none", "mysql": "mysql://nobo
 MODULES = [
     importlib.import_module(found.name) for found in pkgutil.walk_packages(storage.__path__, "aiotaskstore.storage.")
 ]
-BY_PAIRS = {"delete_keys", "key_owners", "lock_keys"}
+BY_PAIRS = {"delete_keys", "key_owners", "lock_keys", "lock_keys_free"}
 """Statements that take external ids in pairs, or in columns."""
 BY_CLAIM = {"claim", "promote", "grant_keys", "claim_granting"}
 """Statements whose dialects find the same rows in so different ways that their operation is written per dialect."""

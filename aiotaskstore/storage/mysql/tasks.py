@@ -11,6 +11,7 @@ from aiotaskstore.storage.external_ids import KEY, ExternalIds, Key, KeyedRow
 from aiotaskstore.storage.mysql.database import MySQLDatabase
 from aiotaskstore.storage.operation import BEGIN, Batch, Call, Rows, Steps
 from aiotaskstore.storage.tasks import Claimed, Promoted, Tasks
+from aiotaskstore.storage.tasks.rows import Finished
 from aiotaskstore.storage.tasks.serialization_keys import in_turn
 from aiotaskstore.storage.transitions import RUNNING, WAITING, LockedRow
 from aiotaskstore.task import Claim, NewTask
@@ -21,6 +22,8 @@ _SPREAD = 4
 
 class MySQLExternalIds(ExternalIds):
     """External ids on MySQL, where a caller's transaction reads a snapshot and lock timeouts are whole seconds."""
+
+    database: MySQLDatabase
 
     unlocked = "key_owners_unlocked"
 
@@ -38,6 +41,11 @@ class MySQLExternalIds(ExternalIds):
             else:
                 owners |= yield from self.owners((alias, external_id) for alias, external_id, _ in absent)
         return owners
+
+    def held(self, keys: Sequence[Key]) -> Steps[set[Key]]:
+        if self.database.skips_locked:
+            return (yield from super().held(keys))
+        return set()
 
     def live(self, ids: Sequence[UUID], *, joined: bool) -> Steps[set[UUID]]:
         """In a caller's transaction, combine the committed state with the changes of this transaction.
@@ -174,6 +182,9 @@ class MySQLTasks(Tasks):
         if self.database.skips_locked:
             return (yield from super().lock_free(ids))
         return (yield from self.lock(ids))
+
+    def lock_finished(self, ids: Iterable[UUID], *, wait: bool = True) -> Steps[dict[UUID, Finished]]:
+        return (yield from super().lock_finished(ids, wait=wait or not self.database.skips_locked))
 
     def lock_running(self, ids: Sequence[UUID], *, wait: bool) -> Steps[list[int]]:
         return (yield from super().lock_running(ids, wait=wait or not self.database.skips_locked))

@@ -83,6 +83,9 @@ SELECT k.alias, k.external_id, k.task_id FROM {pairs}
 -- name: lock_keys
 SELECT k.alias, k.external_id, k.task_id FROM {pairs} ORDER BY k.alias, k.external_id FOR UPDATE
 
+-- name: lock_keys_free
+SELECT k.alias, k.external_id, k.task_id FROM {pairs} ORDER BY k.alias, k.external_id FOR UPDATE SKIP LOCKED
+
 -- name: lock_keys_now
 SELECT k.alias, k.external_id, k.task_id FROM {pairs} FOR UPDATE NOWAIT
 
@@ -303,6 +306,10 @@ WHERE t.status = {running} ORDER BY t.id FOR UPDATE SKIP LOCKED
 -- name: lock_finished
 SELECT STRAIGHT_JOIN {h.locked}, h.finish_reason, h.payload IS NULL
 FROM {ids} JOIN aiotaskstore_history h FORCE INDEX (PRIMARY) ON h.id = UNHEX(d.id) ORDER BY h.id FOR UPDATE
+
+-- name: lock_finished_free
+SELECT STRAIGHT_JOIN {h.locked}, h.finish_reason, h.payload IS NULL
+FROM {ids} JOIN aiotaskstore_history h FORCE INDEX (PRIMARY) ON h.id = UNHEX(d.id) ORDER BY h.id FOR UPDATE SKIP LOCKED
 
 -- name: with_side_rows
 SELECT DISTINCT 'errors', task_id FROM aiotaskstore_task_errors WHERE task_id IN :ids

@@ -100,6 +100,10 @@ SELECT fence FROM aiotaskstore_tasks WHERE id IN :ids AND status = {running} ORD
 -- name: lock_finished
 SELECT {locked}, finish_reason, payload IS NULL FROM aiotaskstore_history WHERE id IN :ids ORDER BY id FOR UPDATE
 
+-- name: lock_finished_free
+SELECT {locked}, finish_reason, payload IS NULL FROM aiotaskstore_history
+WHERE id IN :ids ORDER BY id FOR UPDATE SKIP LOCKED
+
 -- name: live_among
 SELECT id FROM aiotaskstore_tasks WHERE id IN :ids
 
@@ -134,6 +138,10 @@ WHERE alias IN :aliases AND external_id IN :external_ids
 -- name: lock_keys
 SELECT alias, external_id, task_id FROM aiotaskstore_task_keys
 WHERE alias IN :aliases AND external_id IN :external_ids ORDER BY alias, external_id FOR UPDATE
+
+-- name: lock_keys_free
+SELECT alias, external_id, task_id FROM aiotaskstore_task_keys
+WHERE alias IN :aliases AND external_id IN :external_ids ORDER BY alias, external_id FOR UPDATE SKIP LOCKED
 
 -- name: delete_keys
 DELETE FROM aiotaskstore_task_keys

@@ -18,7 +18,14 @@ SELECT fence FROM aiotaskstore_tasks WHERE id IN :ids AND status = {running} ORD
 -- name: lock_finished
 SELECT {locked}, finish_reason, payload IS NULL FROM aiotaskstore_history WHERE id IN :ids
 
+-- name: lock_finished_free
+SELECT {locked}, finish_reason, payload IS NULL FROM aiotaskstore_history WHERE id IN :ids
+
 -- name: lock_keys
+SELECT alias, external_id, task_id FROM aiotaskstore_task_keys
+WHERE alias IN :aliases AND external_id IN :external_ids
+
+-- name: lock_keys_free
 SELECT alias, external_id, task_id FROM aiotaskstore_task_keys
 WHERE alias IN :aliases AND external_id IN :external_ids
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol
 from uuid import UUID
 
 from aiotaskstore.outcome import Outcome, Succeeded
+from aiotaskstore.retention import Retention
 from aiotaskstore.storage.operation import BEGIN, Batch, Call, Steps
 from aiotaskstore.storage.tasks.bounding import bound_details
 from aiotaskstore.storage.tasks.rows import TaskRows
@@ -97,6 +98,7 @@ class Attempts(TaskRows):
         if not ended:
             return Recorded()
         locked, elsewhere = yield from self._lock_for([claim.id for claim, _ in ended], wait=wait)
+        elsewhere |= yield from self._whose_keys_are_held(locked.values(), wait=wait)
         transitions = Transitions()
         gone: list[tuple[ClaimKey, Outcome]] = []
         lost: set[UUID] = set()
@@ -113,9 +115,9 @@ class Attempts(TaskRows):
             elif not (again and row.fence == claim.fence + 1):
                 lost.add(claim.id)
         yield from self.apply(transitions, locked)
-        gone_for_good, succeeded = yield from self._correct(gone, again=again)
+        gone_for_good, succeeded, held = yield from self._correct(gone, again=again, wait=wait)
         lost |= gone_for_good
-        return Recorded(frozenset(lost), frozenset(transitions.cancelled), succeeded, elsewhere)
+        return Recorded(frozenset(lost), frozenset(transitions.cancelled), succeeded, elsewhere | held)
 
     def running_of(self, dispatcher: UUID, limit: int) -> Steps[list[tuple[UUID, int]]]:
         """List what a dispatcher runs, as far as the database knows: `(id, fence)` each."""
@@ -159,16 +161,39 @@ class Attempts(TaskRows):
         written = set(ids)
         return [one for one in ended if one[0].id not in written]
 
+    def _whose_keys_are_held(self, rows: Iterable[LockedRow], *, wait: bool) -> Steps[frozenset[UUID]]:
+        """Return, unless `wait`, the tasks whose external ids somebody else has locked, though they may go now.
+
+        These are tasks of which perhaps no row is kept; the free external ids of such are locked by this.
+        """
+        if wait:
+            return frozenset()
+        keys = {
+            (row.alias, row.external_id): row.id
+            for row in rows
+            if row.external_id is not None and Retention.load(row.retention).keep != "all"
+        }
+        held = (yield from self.external_ids.held(sorted(keys))) if keys else set()
+        return frozenset(keys[key] for key in held)
+
     def _correct(
-        self, gone: Sequence[tuple[ClaimKey, Outcome]], *, again: bool
-    ) -> Steps[tuple[set[UUID], frozenset[UUID]]]:
+        self, gone: Sequence[tuple[ClaimKey, Outcome]], *, again: bool, wait: bool
+    ) -> Steps[tuple[set[UUID], frozenset[UUID], frozenset[UUID]]]:
         """Turn what a rescue gave up into the success it was after all.
 
-        Returns the ids that really are lost, and those that have succeeded under the same claim already.
+        Returns the ids that really are lost, those that have succeeded under the same claim already, and, unless
+        `wait`, those that somebody else has locked.
         """
         if not gone:
-            return set(), frozenset()
-        finished = yield from self.lock_finished([claim.id for claim, _ in gone])
+            return set(), frozenset(), frozenset()
+        finished = yield from self.lock_finished([claim.id for claim, _ in gone], wait=wait)
+        elsewhere: frozenset[UUID] = frozenset()
+        if not wait:
+            missing = sorted({claim.id for claim, _ in gone} - finished.keys())
+            rows = (yield Call("history_among", {"ids": missing})) if missing else ()
+            elsewhere = frozenset(self.database.uid(row[0]) for row in rows)
+            elsewhere |= yield from self._whose_keys_are_held((found.row for found in finished.values()), wait=wait)
+            gone = [(claim, outcome) for claim, outcome in gone if claim.id not in elsewhere]
         transitions, lost, succeeded = Transitions(), set(), set()
         for claim, outcome in gone:
             found = finished.get(claim.id)
@@ -181,4 +206,4 @@ class Attempts(TaskRows):
             elif not again:
                 lost.add(claim.id)
         yield from self.correct(transitions, {id_: found.row for id_, found in finished.items()})
-        return lost, frozenset(succeeded)
+        return lost, frozenset(succeeded), elsewhere

@@ -72,9 +72,9 @@ class TaskRows:
         if transitions.returns:
             yield from self.return_to_queue(transitions.returns)
 
-    def lock_finished(self, ids: Iterable[UUID]) -> Steps[dict[UUID, Finished]]:
-        """Lock rows of the history, in the order of their ids."""
-        rows = yield Call("lock_finished", {"ids": sorted(set(ids))})
+    def lock_finished(self, ids: Iterable[UUID], *, wait: bool = True) -> Steps[dict[UUID, Finished]]:
+        """Lock rows of the history, in the order of their ids; without `wait` only the free ones."""
+        rows = yield Call("lock_finished" if wait else "lock_finished_free", {"ids": sorted(set(ids))})
         uid = self.database.uid
         return {
             (id_ := uid(row[0])): Finished(LockedRow(id_, *row[1:-2]), row[-2], payload_gone=bool(row[-1]))
