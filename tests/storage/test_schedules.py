@@ -384,6 +384,7 @@ async def test_firing_is_done_wholly_or_not_at_all(harness: Harness):
     assert await read(harness, row) == row
 
 
+@pytest.mark.memory(False)  # where reads are in one queue with writes, and would lose the answer
 async def test_a_firing_whose_answer_is_lost_is_not_made_twice_and_told_once(harness: Harness):
     crew, row = Crew(harness), await store_schedule(harness)
     harness.clock.advance(60)
@@ -396,6 +397,7 @@ async def test_a_firing_whose_answer_is_lost_is_not_made_twice_and_told_once(har
     assert crew.hints == [Hint(frozenset({"default"}))]
 
 
+@pytest.mark.memory(False)  # where reads are in one queue with writes, and would lose the answer
 async def test_a_firing_is_told_once_the_database_tells_what_became_of_it(harness: Harness):
     crew = Crew(harness)
     keyed = crew.prepare
