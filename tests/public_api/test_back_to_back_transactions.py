@@ -50,13 +50,13 @@ async def test_transactions_back_to_back_keep_no_heartbeat_no_outcome_and_no_enq
 
         ids = await store.enqueue_many([locks.draft() for _ in range(TRANSACTIONS)])
         queues = {"default": AT_ONCE, "quick": 2}
-        async with store.dispatcher(queues=queues, heartbeat=0.25, lease=4 * LIMIT), asyncio.TaskGroup() as group:
+        async with store.dispatcher(queues=queues, heartbeat=0.5, lease=4 * LIMIT), asyncio.TaskGroup() as group:
             group.create_task(others())
             for one in ids:
                 await store.handle(one).result(timeout=LIMIT)
             over = True
     assert told == []
     assert len(heartbeats) == TRANSACTIONS, "each ran once"
-    # One is due 0.25 s after the one before, which is once in two transactions of 0.2 s.
+    # One is due 0.5 s after the one before, which is once in three transactions of 0.2 s.
     assert len(set(heartbeats)) > TRANSACTIONS / 8, "heartbeats come in between"
     assert max(waited) < AT_ONCE / 2, "in turn, and not behind all that wait"
