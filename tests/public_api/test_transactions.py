@@ -397,3 +397,11 @@ async def _count_elsewhere(store: TaskStore) -> int:
 
 async def _count_from(store: TaskStore) -> int:
     return await store.tasks.count()
+
+
+async def test_transactions_that_raise_leave_the_store_at_work(store: TaskStore):
+    for _ in range(5):
+        with pytest.raises(ZeroDivisionError):
+            async with store.transaction():
+                raise ZeroDivisionError
+        assert await store.tasks.count() == 0

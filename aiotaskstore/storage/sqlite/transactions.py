@@ -53,7 +53,8 @@ class LentTransactions:
             begun = time.monotonic()
             try:
                 # For the write lock we wait ourselves; SQLite does for that of a file which the application attaches.
-                await connection.execute(f"PRAGMA busy_timeout = {int(BUSY_SLICE * 1000)}")
+                # Its row must be read, or the interrupt of _undo would hit the statement that follows, too.
+                await connection.execute_fetchall(f"PRAGMA busy_timeout = {int(BUSY_SLICE * 1000)}")
                 yield connection
                 self.refuse_undone(connection)
                 await self._commit(connection)
