@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
@@ -31,6 +32,8 @@ _CHATTY = ("aiosqlite", "aiomysql", "asyncio", "asyncpg", "aiotaskstore.sql")
 """Loggers that log every statement, or about the event loop: no help in finding out what a task does."""
 _HEARTBEATS = 3
 """How many fit into a lease."""
+_LAST_CHANCE = 1.0
+"""Seconds that runs which outlast their dispatcher have to end before the process does."""
 
 _log = logging.getLogger("aiotaskstore.worker")
 
@@ -147,8 +150,31 @@ async def _run_one(target: Target, store: TaskStore, plan: Plan, *, with_parent:
         drained = await (_drain(store, plan) if plan.drains else store.run(**plan.options))
     if returned or not drained:
         _log.warning("the grace was over: handed back %s", counted(returned, "task"))
+        await _exit_without_hanging_runs(ExitCode.HANDED_BACK)
         return ExitCode.HANDED_BACK
     return ExitCode.DONE
+
+
+async def _exit_without_hanging_runs(code: ExitCode) -> None:
+    """Exit at once if runs ignore their cancellation, or hang in threads: asyncio and Python would wait for them."""
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    if not left:
+        return
+    for task in left:
+        task.cancel()
+    _, hanging = await asyncio.wait(left, timeout=_LAST_CHANCE)
+    threads = [one for one in threading.enumerate() if not one.daemon and one is not threading.main_thread()]
+    if hanging or threads:
+        _log.warning(
+            "what still runs does not end (%s, %s): the process exits all the same, and others take those tasks when "
+            "the lease is over",
+            counted(len(hanging), "asyncio task"),
+            counted(len(threads), "thread"),
+        )
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
 
 
 async def _drain(store: TaskStore, plan: Plan) -> bool:

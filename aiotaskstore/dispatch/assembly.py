@@ -37,6 +37,7 @@ from aiotaskstore.dispatch.run import RunDependencies
 from aiotaskstore.dispatch.run_once import RunOnce
 from aiotaskstore.dispatch.scheduler import Scheduler
 from aiotaskstore.dispatch.slots import Slots
+from aiotaskstore.dispatch.unseen_claims import UnseenClaims
 from aiotaskstore.dispatch.wakeup import Wakeup
 from aiotaskstore.mechanics.hint import Hint, queue_hint
 from aiotaskstore.mechanics.notifier import Subscriber
@@ -219,7 +220,7 @@ class Assembly:
             self.in_flight,
             self.registration,
             self.backoffs,
-            releaser=self.releaser,
+            unseen_claims=UnseenClaims(self.releaser, lambda: self.claim_sender.counts),
             wake=self.wakeup.wake,
         )
         self.heartbeat: HeartbeatSender = HeartbeatSender(dispatcher_id, settings, storage, self.reconciler, self.loops)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from typing import NamedTuple
 from uuid import UUID
 
 from aiotaskstore.dispatch.freed_keys import FreedKeys
@@ -18,6 +19,13 @@ from aiotaskstore.task import Claim
 
 _LONG = 0.5
 """Seconds after which a reply is compared with the restrictions of its own time."""
+
+
+class ClaimCounts(NamedTuple):
+    """Claims of a dispatcher so far."""
+
+    sent: int
+    ended: int
 
 
 class ClaimSender:
@@ -43,6 +51,7 @@ class ClaimSender:
         self.replied: TimedEvent = TimedEvent()
         """Set while no claim waits for its reply."""
         self.replied.set()
+        self._sent = 0
 
     async def claim(self, wanted: Sequence[tuple[str, int]]) -> list[Claim]:
         """Claim up to so many tasks of each queue, but none of a cancelled definition; grant the freed keys with it.
@@ -52,6 +61,7 @@ class ClaimSender:
         """
         aliases = self._claimable()
         self.replied.clear()
+        self._sent += 1
         try:
             sent, heeded = self._clock(), self._restrictions.current
             claims = await self._send(wanted, aliases)
@@ -63,6 +73,11 @@ class ClaimSender:
             return claims
         await self._release(claims)
         return []
+
+    @property
+    def counts(self) -> ClaimCounts:
+        """How many claims were sent so far, and how many of them have ended, with a reply or without one."""
+        return ClaimCounts(self._sent, self._sent - (not self.replied.is_set()))
 
     async def find_missing_handlers(self) -> None:
         """From now on, claim pending tasks without a handler here too, so that they fail (`on_missing="fail"`)."""

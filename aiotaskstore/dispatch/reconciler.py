@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from uuid import UUID
 
-from aiotaskstore.dispatch.claim_releaser import ClaimReleaser
 from aiotaskstore.dispatch.heartbeat import MOST_LISTED, HeartbeatReply, retry_after
 from aiotaskstore.dispatch.in_flight import InFlight
 from aiotaskstore.dispatch.lease import Lease
 from aiotaskstore.dispatch.loop_backoff import LoopBackoffs
 from aiotaskstore.dispatch.registration import Registration
 from aiotaskstore.dispatch.run import StopReason
+from aiotaskstore.dispatch.unseen_claims import UnseenClaims
 from aiotaskstore.errors import TaskStoreError
 from aiotaskstore.mechanics.timed_event import TimedEvent
 
@@ -29,13 +28,12 @@ class Reconciler:
         registration: Registration,
         backoffs: LoopBackoffs,
         *,
-        releaser: ClaimReleaser,
+        unseen_claims: UnseenClaims,
         wake: Callable[[], None],
     ) -> None:
         self._heartbeat, self._lease, self._wake = heartbeat, lease, wake
-        self._in_flight, self._registration, self._releaser = in_flight, registration, releaser
+        self._in_flight, self._registration, self._unseen_claims = in_flight, registration, unseen_claims
         self._backoffs, self._backoff = backoffs, backoffs.create("heartbeat")
-        self._without_run: frozenset[tuple[UUID, int]] = frozenset()
 
     def replied(self, reply: HeartbeatReply) -> None:
         """Act on a reply to a heartbeat. Called in the dispatcher's own event loop."""
@@ -47,11 +45,7 @@ class Reconciler:
             self._registration.register_again()
         if len(reply.running) < MOST_LISTED:
             self._in_flight.stop_unlisted(reply.running, reply.sent_at)
-        # A claim's reply may still be on its way here, so a claim is released only if two replies in a row list it.
-        without_run = reply.running - self._in_flight.claims()
-        unseen, self._without_run = without_run & self._without_run, without_run
-        if unseen:
-            self._releaser.release_unseen(unseen)
+        self._unseen_claims.listed(reply.running - self._in_flight.claims())
         self._backoff.reset()
         self._backoffs.retry_now()
         self._wake()

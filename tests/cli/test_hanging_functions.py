@@ -1,7 +1,8 @@
-"""A function of a schedule that never returns keeps no worker from ending."""
+"""A function of a schedule, or a handler, that never returns keeps no worker from ending."""
 
 from __future__ import annotations
 
+import json
 import signal
 
 import pytest
@@ -53,3 +54,46 @@ async def test_a_worker_ends_by_itself_while_a_function_hangs(cli: Commands, sql
         await worker.says('The schedule "hanging"')
     worker.signal(signal.SIGTERM)
     assert (await worker.ends()).code == 0
+
+
+HANGING_HANDLERS = """
+import asyncio, os, threading
+from pathlib import Path
+from aiotaskstore import TaskStore
+
+store = TaskStore(os.environ["AIOTASKSTORE_URL"])
+
+@store.task
+def hang_in_thread():
+    Path("in thread").touch()
+    threading.Event().wait()
+
+@store.task
+async def ignore_cancellation():
+    Path("in loop").touch()
+    while True:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            pass
+"""
+
+
+async def test_a_worker_ends_by_itself_while_handlers_hang(cli: Commands, sqlite_url: str):
+    """A task whose thread hangs keeps its claim until the lease is over, since the thread may still do something."""
+    (cli.folder / "hanging.py").write_text(HANGING_HANDLERS)
+    given = {"AIOTASKSTORE_URL": sqlite_url}
+    for alias in ("hang_in_thread", "ignore_cancellation"):
+        await cli.run("enqueue", "--app=hanging:store", alias, **given)
+    worker = cli.start("worker", "--app=hanging:store", "--grace=0.1", **given)
+    await eventually((cli.folder / "in thread").exists)
+    await eventually((cli.folder / "in loop").exists)
+    worker.signal(signal.SIGTERM)
+    ended = await worker.ends()
+    assert ended.code == 3
+    assert "the process exits all the same" in ended.err
+    listed = json.loads((await cli.run("--json", "ls", **given)).out)
+    assert {one["alias"]: one["status"] for one in listed} == {
+        "hang_in_thread": "running",
+        "ignore_cancellation": "failed",
+    }

@@ -24,6 +24,8 @@ from aiotaskstore import (
     TaskStatus,
     TaskStore,
 )
+from aiotaskstore.dispatch.heartbeat import HeartbeatReply
+from aiotaskstore.dispatch.reconciler import Reconciler
 from aiotaskstore.dispatch.run import StopReason
 from aiotaskstore.events import BackgroundFailed
 from aiotaskstore.mechanics.ids import new_id
@@ -86,6 +88,45 @@ async def test_a_claim_whose_reply_was_lost_is_released_with_its_attempt(store: 
         task = await handle.task()
         assert (task.status, task.attempt, task.errors) == (TaskStatus.PENDING, 0, [])
     assert await store.dispatcher().run_once() == 1
+
+
+async def test_a_claim_whose_reply_takes_longer_than_some_heartbeats_is_not_released(
+    store: TaskStore, monkeypatch: pytest.MonkeyPatch
+):
+    database, heartbeats = store._lifecycle.require_open().storage.database, asyncio.Queue[None]()
+    write, replied = database.write, Reconciler.replied
+    lost, runs = list[ClaimLost](), list[int]()
+    store.on(ClaimLost, lost.append)
+
+    async def write_slowly(operation: Any, **how: Any) -> Any:
+        result = await write(operation, **how)
+        if isinstance(result, list) and result and isinstance(result[0], Claim):
+            heartbeats = watched()
+            for _ in range(4):  # one may have been sent before the claim
+                await heartbeats.get()
+        return result
+
+    def watched() -> asyncio.Queue[None]:
+        while not heartbeats.empty():
+            heartbeats.get_nowait()
+        return heartbeats
+
+    def reply(self: Reconciler, given: HeartbeatReply) -> None:
+        replied(self, given)
+        heartbeats.put_nowait(None)
+
+    monkeypatch.setattr(database, "write", write_slowly)
+    monkeypatch.setattr(Reconciler, "replied", reply)
+
+    @store.task
+    async def work(context: TaskContext) -> int:
+        runs.append(context.attempt)
+        return context.attempt
+
+    async with store.dispatcher(heartbeat=0.1, lease=LIMIT):
+        handle = await work.enqueue()
+        assert await handle.result(timeout=LIMIT) == 1
+    assert (lost, runs) == ([], [1])
 
 
 async def test_a_dispatcher_that_has_sent_no_heartbeat_for_too_long_ends_its_runs_as_lost(store: TaskStore, url: str):
