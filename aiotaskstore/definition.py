@@ -235,16 +235,16 @@ class TaskDefinition(BoundTask[P, R]):
         return self._stores.payload_limit
 
     def check_types(self, *, early: bool = False) -> None:
-        """Build the types of the payload and the result, so that what cannot work is refused before it is used.
+        """Build the types of the payload, so that what cannot work is refused before it is used.
 
-        Raises `ConfigurationError`. While it is `early`, a type may name another that is defined later.
+        Raises `ConfigurationError`. While it is `early`, a type may name another that is defined later. The type of the
+        result is left to the runs: a handler that is only called directly may return what nobody could store.
         """
-        for part in (self.payload, self.result):
-            try:
-                part.check_type()
-            except UnresolvedTypeError:
-                if not early:
-                    raise
+        try:
+            self.payload.check_type()
+        except UnresolvedTypeError:
+            if not early:
+                raise
 
     def belong_to(self, store: Enqueuer) -> None:
         """Add a store that includes this definition."""

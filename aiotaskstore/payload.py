@@ -159,10 +159,6 @@ class Result:
         self._handler, self._alias = handler, alias
         self._namespace = local_names(handler)
 
-    def check_type(self) -> None:
-        """Build the type; raise `ConfigurationError`, or `UnresolvedTypeError` where it names one that is not there."""
-        _ = self._adapter
-
     def encode(self, value: Any, limit: int) -> str:
         """Return a returned value as JSON text.
 

@@ -33,7 +33,7 @@ _JSON_COLUMN = re.compile(r"(\w+) [A-Z]+(?:\(\d+\))?(?: CHARACTER SET utf8mb4)? 
 _VALUES_COLUMNS = re.compile(r"WITH d \(([\w\s,]+)\) AS \(VALUES ")
 
 EXAMPLES: dict[str, Any] = {
-    "after": "", "keys": ["customer 1"], "keep_timeout": True, "older_than": 60.0,
+    "after": "", "document": '["customer 1"]', "keys": ["customer 1"], "keep_timeout": True, "older_than": 60.0,
     "alias": "work", "aliases": ["work"], "attempt": 1, "channel": "aiotaskstore", "defaults": "{}",
     "definition_id": _ID, "definition_status": "active",
     "memo": "A note", "delay": 60.0, "description": "What it does", "dispatcher": _ID, "end_fence": 9,

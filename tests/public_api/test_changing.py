@@ -152,7 +152,7 @@ async def test_a_change_that_cannot_be_is_refused_and_nothing_is_written(store: 
     handle = await store.enqueue("work", unchecked=True)
     before = await handle.task()
     wrong: list[dict[str, Any]] = [
-        {}, {"status": "failed"}, {"id": handle.id}, {"run_at": 1}, {"priority": None}, {"priority": "1"},
+        {}, {"status": "failed"}, {"run_at": 1}, {"priority": None}, {"priority": "1"},
         {"priority": 2**40}, {"max_attempts": 0}, {"max_attempts": None}, {"timeout": 0}, {"timeout": -1},
         {"metadata": None}, {"metadata": [1]}, {"metadata": {"a": object()}}, {"queue": "x" * 101}, {"queue": 7},
         {"queue": "ok", "priority": 1.5},
