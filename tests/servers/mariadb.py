@@ -69,7 +69,7 @@ class MariaDB(MySQLFamily):
             yield from programs(name, *own)
 
     def _initialise(self) -> None:
-        self._write_init_file()
+        self._prepare()
         folder = Path(self._program[0]).parent
         path = os.pathsep.join([str(folder), str(folder.parent / "bin"), *os.get_exec_path()])
         tools = (shutil.which(name, path=path) for name in ("mariadb-install-db", "mysql_install_db"))

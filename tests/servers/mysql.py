@@ -71,7 +71,7 @@ class MySQL(MySQLFamily):
         return True
 
     def _initialise(self) -> None:
-        self._write_init_file()
+        self._prepare()
         self._run(
             *(*self._program, "--no-defaults", *self._places, "--initialize-insecure", f"--datadir={self.data}"),
         )

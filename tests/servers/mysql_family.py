@@ -41,9 +41,17 @@ class MySQLFamily(Server):
     def _init_file(self) -> Path:
         return self._home / "init.sql"
 
-    def _write_init_file(self) -> None:
+    @property
+    def _temporary(self) -> Path:
+        """A folder of its own for temporary tables: a server that starts deletes those of all others in its folder."""
+        return self._home / "temporary"
+
+    def _prepare(self) -> None:
+        """Write what the server needs beside its data."""
         self._init_file.write_text("CREATE DATABASE IF NOT EXISTS aiotaskstore;\n")
-        self._account.own(self._init_file)
+        self._temporary.mkdir(exist_ok=True)
+        for path in (self._init_file, self._temporary):
+            self._account.own(path)
 
     def _command(self) -> list[str | Path]:
         """Return the command: what a commit writes outlives the server, but need not outlive the machine."""
@@ -52,7 +60,7 @@ class MySQLFamily(Server):
             *("--bind-address=127.0.0.1", f"--port={self.port}", "--socket=server.sock"),
             *("--max-connections=300", "--innodb-buffer-pool-size=256M", "--loose-mysqlx=OFF"),
             *("--innodb-flush-method=nosync", "--innodb-flush-log-at-trx-commit=2", "--sync-binlog=0"),
-            f"--init-file={self._init_file}",
+            *(f"--tmpdir={self._temporary}", f"--init-file={self._init_file}"),
         ]
 
     def _greets(self, connection: socket.socket) -> bool:
