@@ -15,11 +15,13 @@ import os, threading
 from datetime import timedelta
 from pathlib import Path
 from aiotaskstore import Every, TaskStore
-import aiotaskstore.dispatch.scheduler, aiotaskstore.payload_function
+import aiotaskstore.dispatch.schedule_planner, aiotaskstore.payload_function
 
 store = TaskStore(os.environ["AIOTASKSTORE_URL"])
 limit = float(os.environ["LIMIT_OF_A_CALL"])
-aiotaskstore.payload_function.LIMIT = aiotaskstore.dispatch.scheduler._LIMIT = limit
+for module, name in (aiotaskstore.payload_function, "LIMIT"), (aiotaskstore.dispatch.schedule_planner, "_LIMIT"):
+    assert hasattr(module, name)
+    setattr(module, name, limit)
 
 def hang():
     Path("hangs").touch()

@@ -474,11 +474,21 @@ async def test_hooks_that_keep_tasks_from_being_claimed_are_told_once_a_period(
     store: TaskStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
     monkeypatch.setattr(after_hooks, "MOST_WAITING", 2)
-    let_go = asyncio.Event()
-    claimed, told, often = 0, 0, asyncio.Event()
+    let_go, three_hang, refused, told = asyncio.Event(), asyncio.Barrier(3 + 1), asyncio.Queue[None](), list[str]()
+    claimed, has_room = 0, AfterHooks.has_room
+
+    def watched(self: AfterHooks) -> bool:
+        room = has_room(self)
+        if not room:
+            refused.put_nowait(None)
+        return room
+
+    monkeypatch.setattr(AfterHooks, "has_room", watched)
 
     @store.after
     async def slow(context: TaskContext, task: Task, error: BaseException | None) -> None:
+        if not let_go.is_set():
+            await three_hang.wait()
         await let_go.wait()
 
     @store.on(TaskClaimed)
@@ -487,27 +497,25 @@ async def test_hooks_that_keep_tasks_from_being_claimed_are_told_once_a_period(
         claimed += 1
 
     @store.on(BackgroundFailed)
-    def count_reports(event: BackgroundFailed) -> None:
-        nonlocal told
+    def report(event: BackgroundFailed) -> None:
         assert event.loop == "after hooks", event.error
-        told += 1
-        if told == 3:
-            often.set()
+        told.append(str(event.error))
 
     @store.task
     async def work() -> None: ...
 
-    async with store.dispatcher(concurrency=1, poll_interval=0.05):
-        async with expect(store, BackgroundFailed) as facts:
-            ids = await store.enqueue_many([work.draft() for _ in range(20)])
-        before = claimed
-        assert 3 <= before < 20
-        assert "hooks have not returned, so no task is claimed" in str(cast("list[BackgroundFailed]", facts)[0].error)
-        assert told == 1
+    async with store.dispatcher(concurrency=1, poll_interval=0.05), asyncio.timeout(LIMIT):
+        first = await store.enqueue_many([work.draft() for _ in range(3)])
+        await three_hang.wait()
+        others = await store.enqueue_many([work.draft() for _ in range(3)])
+        for _ in range(3):
+            await refused.get()
+        assert len(told) == 1
+        assert "hooks have not returned, so no task is claimed" in told[0]
         monkeypatch.setattr(after_hooks, "TELL_EVERY", 0)
-        async with asyncio.timeout(LIMIT):
-            await often.wait()
-        assert claimed == before
+        while len(told) < 3:
+            await refused.get()
+        assert claimed == 3
         let_go.set()
-        assert {task.status for task in await ended(store, ids)} == {TaskStatus.SUCCEEDED}
+        assert {task.status for task in await ended(store, [*first, *others])} == {TaskStatus.SUCCEEDED}
     assert "no task is claimed" in caplog.text
