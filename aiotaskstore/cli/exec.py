@@ -59,6 +59,35 @@ def options_of(words: Sequence[str]) -> dict[str, str]:
     return options
 
 
+_OWN = {"app": "given_app", "url": "given_url", "prefix": "given_prefix", "schema": "given_schema"}
+"""The options with a value that the command and a handler may both have, and where the command keeps them."""
+
+
+def _take_own(target: Target, words: Sequence[str]) -> tuple[list[str], set[str]]:
+    """Give `target` the command's own options that stand after ALIAS; return the other words, and what was taken.
+
+    What was given before ALIAS already, or stands after `--`, is left to the handler, and so is a --json with a value.
+    """
+    rest, left, taken = deque(words), list[str](), set[str]()
+    while rest:
+        word = rest.popleft()
+        name, equals, value = word.strip().removeprefix("--").partition("=")
+        if word.strip() == "--":
+            return [*left, word, *rest], taken
+        if word.strip() == "--json" and not (rest and not rest[0].lstrip().startswith("--")):
+            target.prints_json = True
+        elif word.strip().startswith("--") and name in _OWN and getattr(target, _OWN[name]) is None:
+            given = value if equals else "".join(_value_after(word.strip(), rest))
+            if not given:
+                raise click.UsageError(f"--{name} has no value. Write --{name} VALUE.")
+            setattr(target, _OWN[name], given)
+        else:
+            left.append(word)
+            continue
+        taken.add(name)
+    return left, taken
+
+
 @click.command("exec", cls=Command, context_settings={"allow_interspersed_args": False})
 @click.argument("alias")
 @click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[--NAME VALUE]...")
@@ -66,35 +95,39 @@ def options_of(words: Sequence[str]) -> dict[str, str]:
 def execute(target: Target, alias: str, words: tuple[str, ...]) -> None:
     """Run a handler here and now, without a queue, and print its result; exit with 1 if it fails.
 
-    Options of this command come before ALIAS, which may differ in case, "-" and "_". What comes after it are the
-    handler's arguments, --user-id for user_id; a function gets them as the types that it declares (JSON for lists and
-    objects), a class handler as text, by context.param("name"). ALIAS --help tells which there are.
+    ALIAS may differ in case, "-" and "_". What comes after it are the handler's arguments, --user-id for user_id; a
+    function gets them as the types that it declares (JSON for lists and objects), a class handler as text, by
+    context.param("name"). ALIAS --help tells which there are. The options of this command may stand there too; what
+    comes after a -- is the handler's in any case.
 
     \b
     aiotaskstore exec hello-world --name "Tom Jones"
-    aiotaskstore exec --json send_welcome --user-id=42 --locale bg
+    aiotaskstore exec send_welcome --user-id=42 --locale bg --json
+    aiotaskstore exec visit -- --url https://example.com
     aiotaskstore exec send_welcome --help
 
     The database is opened for the handler. Where it cannot be reached, the handler runs all the same, and only what it
     enqueues, reads or writes there fails; the exit code is then 75.
     """  # noqa: D301
+    given, own = _take_own(target, words)
     if fold(alias) in RESERVED:
-        if words:
-            raise click.UsageError(f'"{alias}" lists the handlers, and takes nothing after it: {" ".join(words)}.')
+        if given:
+            raise click.UsageError(f'"{alias}" lists the handlers, and takes nothing after it: {" ".join(given)}.')
         print_definitions(target)
         return
-    asks_help = "--help" in takewhile(lambda word: word != "--", words) or words[:1] == ("-h",)
-    options = {} if words[:1] == ("-h",) else options_of(words)
-    if target.app is None and "app" in options:
-        raise click.UsageError(_misplaced("app", alias))
+    asks_help = "--help" in takewhile(lambda word: word != "--", given) or given[:1] == ["-h"]
+    options = {} if given[:1] == ["-h"] else options_of(given)
     store, console = target.app_store(), target.console
     definition = _find(store.handlers, alias)
     declared = {one.name for one in definition.payload.parameters}
     if asks_help and "help" not in declared:
         print_arguments(console, definition)
         return
-    for name in _own_names() & options.keys() - declared:
-        console.say(_misplaced(name, alias))
+    for name in sorted(own & declared):
+        raise click.UsageError(
+            f"--{name} is an option of this command and an argument of {definition.alias}. Write the command's before "
+            f"the alias, and the handler's after --: aiotaskstore exec {definition.alias} -- --{name} …"
+        )
     payload = definition.payload
     text = payload.encode_values(payload.read_texts(options), store.payload_limit)
     shown = "".join(f" --{name}={json.dumps(value, ensure_ascii=False)}" for name, value in options.items())
@@ -105,19 +138,6 @@ def execute(target: Target, alias: str, words: tuple[str, ...]) -> None:
     _print(console, definition, end)
     if end.error is not None:
         raise SystemExit(end.code)
-
-
-def _own_names() -> set[str]:
-    """Return the names of the options that this command has, and a handler may have too."""
-    own = [one for one in click.get_current_context().command.params if isinstance(one, click.Option)]
-    return {name.removeprefix("--") for one in own for name in one.opts}
-
-
-def _misplaced(name: str, alias: str) -> str:
-    return (
-        f"--{name} comes after {alias}, so it is an argument of the handler. If it is meant for this command: "
-        f"aiotaskstore exec --{name} … {alias}"
-    )
 
 
 @dataclass

@@ -58,10 +58,11 @@ def test_list_numbers_what_is_registered_in_that_order(command: list[str]):
     assert (listed[0]["alias"], listed[0]["title"]) == ("my-task", "My task")
 
 
-def test_list_takes_nothing_after_it():
-    answer = ask("exec", "list", "--json")
+def test_list_takes_no_arguments():
+    answer = ask("exec", "list", "--name=x")
     assert (answer.exit_code, answer.stdout) == (2, "")
     assert '"list" lists the handlers, and takes nothing after it' in answer.stderr
+    assert json.loads(ask("exec", "list", "--json").stdout) == json.loads(ask("--json", "exec", "list").stdout)
 
 
 @pytest.mark.acceptance("A126")
@@ -96,7 +97,9 @@ def test_an_unknown_alias_is_told_with_the_one_that_may_be_meant():
         (["--delta", "-5", "--hugo", "-h"], {"delta": "-5", "hugo": "-h"}),
         (["--name=--x"], {"name": "--x"}),
         (["  --name  ", "  Tom  "], {"name": "Tom"}),
-        (["--json", "--url=x", "--app", "y", "--prefix", "z"], {"json": "", "url": "x", "app": "y", "prefix": "z"}),
+        (["--", "--json", "--url=x", "--app", "y"], {"json": "", "url": "x", "app": "y"}),
+        (["--json=1"], {"json": "1"}),
+        (["--json", "1"], {"json": "1"}),
         (["--", "--help"], {"help": ""}),
         (["--name", "Tom", "--", "--name", "Ann"], {"name": "Ann"}),
         (["--name", "--", "--x=1"], {"name": "", "x": "1"}),
@@ -116,28 +119,35 @@ def test_what_belongs_to_no_option_is_refused(arguments: list[str]):
     assert "belongs to no option of the handler" in answer.stderr
 
 
-def test_options_of_the_command_come_before_the_alias():
-    for arguments in (["exec", "--json", "texts", "--x=1"], ["--json", "exec", "texts", "--x", "1"]):
+def test_options_of_the_command_are_taken_wherever_they_stand():
+    for arguments in (
+        ["exec", "--json", "texts", "--x=1"],
+        ["exec", "texts", "--x=1", "--json"],
+        ["exec", "texts", "--json", "--x=1"],
+        ["--json", "exec", "texts", "--x", "1"],
+    ):
         answer = json.loads(ask(*arguments).stdout)
         assert answer["result"]["options"] == {"x": "1"}
-    for before in ([APP], APP.split("=")):
-        answer_to = CliRunner().invoke(commands, ["exec", *before, "texts", "--x=1"])
-        assert answer_to.exit_code == 0, answer_to.output
-        assert json.loads(answer_to.stdout)["options"] == {"x": "1"}
+    for app in ([APP], APP.split("=")):
+        for arguments in (["exec", *app, "texts", "--x=1"], ["exec", "texts", *app, "--x", "1"]):
+            answer_to = CliRunner().invoke(commands, arguments, env={"AIOTASKSTORE_APP": None})
+            assert answer_to.exit_code == 0, answer_to.output
+            assert json.loads(answer_to.stdout)["options"] == {"x": "1"}
+    answer = CliRunner().invoke(commands, ["exec", "texts", "--app"], env={"AIOTASKSTORE_APP": None})
+    assert (answer.exit_code, "--app has no value" in answer.stderr) == (2, True)
 
 
-def test_what_looks_like_an_option_of_the_command_is_told_to_be_the_handlers():
-    answer = ask("exec", "texts", "--url", "sqlite:///other.db")
-    assert json.loads(answer.stdout)["options"] == {"url": "sqlite:///other.db"}
-    assert "--url comes after texts" in answer.stderr
-    assert "aiotaskstore exec --url … texts" in answer.stderr
-    assert "comes after" not in ask("exec", "visit", "--url=x").stderr, "it has a parameter of that name"
-    answer = CliRunner().invoke(commands, ["exec", "texts", APP], env={"AIOTASKSTORE_APP": None})
-    assert (answer.exit_code, "--app comes after texts" in answer.stderr) == (2, True)
+def test_what_was_given_before_the_alias_is_the_handlers_behind_it():
+    answer = CliRunner().invoke(commands, ["exec", *APP.split("="), "texts", "--app", "x"])
+    assert json.loads(answer.stdout)["options"] == {"app": "x"}
 
 
-def test_a_handlers_own_parameters_may_be_named_as_the_options_of_the_command():
-    assert result_of("visit", "--url", "x", "--json=1", "--help=no", "--app=a") == ["x", True, "no", "a"]
+def test_an_option_of_both_is_refused_and_belongs_to_the_handler_after_two_dashes():
+    answer = ask("exec", "visit", "--json")
+    assert (answer.exit_code, answer.stdout) == (2, "")
+    assert "--json is an option of this command and an argument of visit" in answer.stderr
+    assert "aiotaskstore exec visit -- --json" in answer.stderr
+    assert result_of("visit", "--", "--url", "x", "--json=1", "--help=no", "--app=a") == ["x", True, "no", "a"]
 
 
 def test_help_tells_how_it_is_used_and_which_arguments_a_handler_takes():
