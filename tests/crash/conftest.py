@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import pytest
 
 from tests.crash.crew import Crew
 from tests.crash.journal import Journal
+from tests.crash.proxy import Proxy, proxy
 from tests.servers import MariaDB, MySQL, PostgreSQL, Server
 
 KINDS: dict[str, type[Server]] = {"postgresql": PostgreSQL, "mysql": MySQL, "mariadb": MariaDB}
@@ -62,3 +63,10 @@ def server(request: pytest.FixtureRequest, servers: dict[str, Server]) -> Server
 def prefix(tmp_path: Path) -> str:
     """Names for the tables of one test alone."""
     return f"t{abs(hash(tmp_path)) % 10**12}_"
+
+
+@pytest.fixture
+async def way(server_url: str) -> AsyncIterator[Proxy]:
+    """A way to a server that a test may slow down, cut or freeze."""
+    async with proxy(server_url) as opened:
+        yield opened

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -22,19 +21,13 @@ from aiotaskstore import (
 from tests.crash.crew import SHORT
 from tests.crash.handlers import handlers
 from tests.crash.journal import Journal
-from tests.crash.proxy import Cut, Proxy, proxy, several_links
+from tests.crash.proxy import Cut, Proxy, several_links
 from tests.helpers import LIMIT, eventually, expect
 
 pytestmark = pytest.mark.crash
 
 MARK = "424242"
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
-
-
-@pytest.fixture
-async def way(server_url: str) -> AsyncIterator[Proxy]:
-    async with proxy(server_url) as opened:
-        yield opened
 
 
 async def opened(way: Proxy, journal: Journal, **options: Any) -> TaskStore:

@@ -12,16 +12,10 @@ import pytest
 from aiotaskstore import TaskStore
 from tests.crash.handlers import handlers
 from tests.crash.journal import Journal
-from tests.crash.proxy import Proxy, proxy
+from tests.crash.proxy import Proxy
 from tests.helpers import LIMIT
 
 pytestmark = pytest.mark.crash
-
-
-@pytest.fixture
-async def way(server_url: str) -> AsyncIterator[Proxy]:
-    async with proxy(server_url) as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -29,12 +29,6 @@ SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wai
 
 
 @pytest.fixture
-async def way(server_url: str) -> AsyncIterator[Proxy]:
-    async with proxy(server_url) as opened:
-        yield opened
-
-
-@pytest.fixture
 async def store(way: Proxy, journal: Journal) -> AsyncIterator[TaskStore]:
     opened = TaskStore(way.url)
     opened.include(handlers(journal))

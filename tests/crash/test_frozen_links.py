@@ -29,12 +29,6 @@ DEADLINE = 1.0
 
 
 @pytest.fixture
-async def way(server_url: str) -> AsyncIterator[Proxy]:
-    async with proxy(server_url) as opened:
-        yield opened
-
-
-@pytest.fixture
 async def store(way: Proxy, journal: Journal) -> AsyncIterator[TaskStore]:
     opened = TaskStore(way.url, enqueue_timeout=20)
     opened.include(handlers(journal))

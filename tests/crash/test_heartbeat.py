@@ -4,22 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
 
 import pytest
 
 from aiotaskstore import ClaimLost, TaskStarted, TaskStatus, TaskStore
 from aiotaskstore.events import BackgroundFailed, BackgroundRecovered
-from tests.crash.proxy import Proxy, proxy
+from tests.crash.proxy import Proxy
 from tests.helpers import LIMIT, eventually, expect
 
 pytestmark = pytest.mark.crash
-
-
-@pytest.fixture
-async def way(server_url: str) -> AsyncIterator[Proxy]:
-    async with proxy(server_url) as opened:
-        yield opened
 
 
 async def test_a_heartbeat_whose_link_hangs_is_sent_on_another_before_any_run_is_lost(way: Proxy):

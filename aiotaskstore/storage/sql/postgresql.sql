@@ -202,11 +202,9 @@ UPDATE aiotaskstore_tasks t SET status = {due_again}, updated_at = :now
 WHERE t.ctid = ANY (ARRAY (SELECT tid FROM due))
 RETURNING t.queue, CASE WHEN t.status = {waiting} THEN t.serialization_key END
 
--- The first waiting row of each of these keys that nobody holds. A row that somebody has locked is left out, and with
--- it its key: to take the second one would break the order, to wait would hold back every other key. Two at once may
--- choose different rows, if an earlier one commits between; then the unique index refuses the later of them.
--- name: grant_keys
-WITH k AS MATERIALIZED (
+-- The first waiting row of each of these keys that nobody holds.
+-- list: first_of_keys
+k AS MATERIALIZED (
     SELECT DISTINCT x.serialization_key FROM unnest(:keys::text[]) AS x (serialization_key)
 ), head AS MATERIALIZED (
     SELECT w.tid FROM k CROSS JOIN LATERAL (
@@ -214,7 +212,13 @@ WITH k AS MATERIALIZED (
         WHERE t.serialization_key = k.serialization_key AND t.status = {waiting} AND t.deleted_at IS NULL
         ORDER BY t.priority, t.run_at, t.id LIMIT 1) w
     WHERE (SELECT 1 FROM aiotaskstore_tasks h WHERE h.held_key = k.serialization_key LIMIT 1) IS NULL
-), free AS MATERIALIZED (
+)
+
+-- A row that somebody has locked is left out, and with it its key: to take the second one would break the order, to wait
+-- would hold back every other key. Two at once may choose different rows, if an earlier one commits between; then the
+-- unique index refuses the later of them.
+-- name: grant_keys
+WITH {first_of_keys}, free AS MATERIALIZED (
     SELECT t.ctid AS tid FROM aiotaskstore_tasks t WHERE t.ctid = ANY (ARRAY (SELECT tid FROM head))
     FOR NO KEY UPDATE SKIP LOCKED
 )
@@ -225,15 +229,7 @@ RETURNING t.queue
 -- grant_keys and claim in one: of what is pending and what is granted its key, the first of each queue run, and what is
 -- left of the granted becomes pending. A row is either claimed or only granted, so the last column is NULL or all others.
 -- name: claim_granting
-WITH k AS MATERIALIZED (
-    SELECT DISTINCT x.serialization_key FROM unnest(:keys::text[]) AS x (serialization_key)
-), head AS MATERIALIZED (
-    SELECT w.tid FROM k CROSS JOIN LATERAL (
-        SELECT t.ctid AS tid FROM aiotaskstore_tasks t
-        WHERE t.serialization_key = k.serialization_key AND t.status = {waiting} AND t.deleted_at IS NULL
-        ORDER BY t.priority, t.run_at, t.id LIMIT 1) w
-    WHERE (SELECT 1 FROM aiotaskstore_tasks h WHERE h.held_key = k.serialization_key LIMIT 1) IS NULL
-), free AS MATERIALIZED (
+WITH {first_of_keys}, free AS MATERIALIZED (
     SELECT t.ctid AS tid, t.queue, t.alias, t.priority, t.run_at, t.id
     FROM aiotaskstore_tasks t WHERE t.ctid = ANY (ARRAY (SELECT tid FROM head))
     FOR NO KEY UPDATE SKIP LOCKED
