@@ -1,4 +1,4 @@
--- The statements of MySQL 8 and MariaDB 10.6+. Batches arrive as one JSON document; pending rows are also in `ready`,
+-- The statements of MySQL and MariaDB. Batches arrive as one JSON document; pending rows are also in `ready`,
 -- and `tasks` is written by primary key only.
 --
 -- Rows are locked by joining them, in this order, to a document of ids. By `id IN (…)` the planner may scan: a
