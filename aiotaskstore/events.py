@@ -33,6 +33,11 @@ class TaskEvent(Event):
 class TaskEnqueued(TaskEvent):
     """This process stored a task; in a caller's transaction: the task is stored if the transaction commits."""
 
+    payload_size: int = 0
+    """Bytes of its payload as JSON."""
+    committed: bool = True
+    """False in a caller's transaction, of which nobody knows yet whether it commits."""
+
 
 @dataclass(frozen=True, slots=True)
 class TaskClaimed(TaskEvent):
@@ -40,6 +45,10 @@ class TaskClaimed(TaskEvent):
 
     attempt: int
     dispatcher_id: UUID
+    wait: float = 0.0
+    """Seconds from its `run_at` to the claim, by the database's clock: how late it starts."""
+    payload_size: int = 0
+    """Bytes of its payload as JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +70,10 @@ class AttemptFailed(TaskEvent):
 
 @dataclass(frozen=True, slots=True)
 class TaskFinished(TaskEvent):
-    """A task has finished, and its outcome is stored."""
+    """A run in this process has finished its task, and the outcome is stored.
+
+    What ends a task without a run has no such event: a rescue has `TaskRescued`, an operator's action has none.
+    """
 
     status: TaskStatus
     attempt: int
@@ -70,6 +82,12 @@ class TaskFinished(TaskEvent):
     reason: str
     """One of `FinishReason`."""
     error: BaseException | None = None
+    end_to_end: float = 0.0
+    """Seconds from its creation to the stored outcome; a delay that its caller chose is part of them."""
+    result_size: int | None = None
+    """Bytes of its result as JSON; `None` unless it has succeeded."""
+    undecodable: bool = False
+    """Whether its handler was not called, since the payload did not fit it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +101,8 @@ class TaskRetried(TaskEvent):
     reason: str
     """`"error"`, `"snooze"` or `"shutdown"`."""
     error: BaseException | None = None
+    undecodable: bool = False
+    """Whether the handler was not called, since the payload did not fit it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +114,7 @@ class ClaimLost(TaskEvent):
 
 @dataclass(frozen=True, slots=True)
 class TaskRescued(TaskEvent):
-    """A task of a dead dispatcher was rescued."""
+    """This process rescued a task of a dead dispatcher; where `status` is a finished one, that has ended the task."""
 
     status: TaskStatus
     dispatcher_id: UUID
@@ -110,11 +130,13 @@ class ScheduleFired(TaskEvent):
     """The schedule's name."""
     occurrence: datetime
     """When the task was planned for."""
+    lag: float = 0.0
+    """Seconds from the occurrence until a dispatcher looked at it, by the database's clock."""
 
 
 @dataclass(frozen=True, slots=True)
 class DispatcherStarted(Event):
-    """A dispatcher has started."""
+    """A dispatcher has started. A single pass, `run_once`, emits neither this nor `DispatcherStopped`."""
 
     dispatcher_id: UUID
     name: str

@@ -48,12 +48,20 @@ class Hooks:
 
         def end() -> None:
             nonlocal ended
-            if not ended:
+            if not ended and registration in self._listeners[kind]:
                 ended = True
                 self._listeners[kind].remove(registration)
                 self._by_kind.clear()
 
         return end
+
+    def off(self, kind: type[E], listener: Listener) -> None:
+        """Call `listener` no more for events of `kind`; one that is not registered is left as it is."""
+        for registration in self._listeners.get(check_kind(kind), ()):
+            if registration[0] == listener:
+                self._listeners[kind].remove(registration)
+                self._by_kind.clear()
+                return
 
     def spawn_with(self, spawn: Callable[[Any], object] | None) -> None:
         """Set the function that runs the coroutines of async listeners."""

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from aiotaskstore.definition import Draft
+from aiotaskstore.events import TaskEnqueued
+from aiotaskstore.mechanics.text import size_in_bytes
 from aiotaskstore.options import DefinitionOptions, dump_metadata
 from aiotaskstore.queue import DEFAULT_QUEUE, Queue
 from aiotaskstore.retention import Retention
@@ -56,6 +58,11 @@ class PreparedTask(NamedTuple):
     def keyed_row(self) -> KeyedRow:
         """The row, and for how long it wants its external id to be unique."""
         return KeyedRow(self.row, self.live_only)
+
+
+def enqueued(row: NewTask, *, committed: bool = True) -> TaskEnqueued:
+    """Return the event that tells of a row, which is stored, or will be once a caller's transaction commits."""
+    return TaskEnqueued(row.id, row.alias, row.queue, size_in_bytes(row.payload), committed)
 
 
 class Inherited(NamedTuple):

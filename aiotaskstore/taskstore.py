@@ -479,6 +479,10 @@ class TaskStore(TaskRouter):
 
         return register
 
+    def off(self, kind: type[E], listener: Callable[[E], Any]) -> None:
+        """Send a listener no more events of a kind; one that `on` was never given for it is left as it is."""
+        self._hooks.off(kind, listener)
+
     def before(self, hook: Before) -> Before:
         """Call `hook(context)` before the handler of each run here: `store.before(fn)`, or as a decorator.
 

@@ -16,7 +16,7 @@ from aiotaskstore.events import ScheduleFired, TaskEnqueued
 from aiotaskstore.hooks import Hooks
 from aiotaskstore.mechanics.bisecting import write_bisecting
 from aiotaskstore.mechanics.hint import Hint
-from aiotaskstore.prepared_task import PreparedTask
+from aiotaskstore.prepared_task import PreparedTask, enqueued
 from aiotaskstore.storage.faults import Conflict
 from aiotaskstore.storage.schedule_rows import ScheduleRow
 from aiotaskstore.storage.schedules import Firing
@@ -32,6 +32,8 @@ class Decided(NamedTuple):
     row: ScheduleRow
     firing: Firing
     tasks: dict[datetime, PreparedTask]
+    now: datetime | None = None
+    """The database's time for which it was decided; `None` where there are no tasks."""
 
 
 class FiringWriter:
@@ -128,8 +130,9 @@ class FiringWriter:
         for occurrence, task in stored.items():
             row = task.row
             if self._hooks.has_listener(TaskEnqueued):
-                self._hooks.emit(TaskEnqueued(row.id, row.alias, row.queue))
-            self._hooks.emit(ScheduleFired(row.id, row.alias, row.queue, one.row.id, one.row.name, occurrence))
+                self._hooks.emit(enqueued(row))
+            lag = (one.now - occurrence).total_seconds() if one.now else 0.0
+            self._hooks.emit(ScheduleFired(row.id, row.alias, row.queue, one.row.id, one.row.name, occurrence, lag))
         return list(stored.values())
 
     def _announce(self, made: Sequence[PreparedTask]) -> None:

@@ -13,6 +13,7 @@ from aiotaskstore.dispatch.slots import Slots
 from aiotaskstore.errors import UnknownAliasError
 from aiotaskstore.events import TaskClaimed
 from aiotaskstore.finish_reason import FinishReason
+from aiotaskstore.mechanics.text import size_in_bytes
 from aiotaskstore.mechanics.timed_event import TimedEvent
 from aiotaskstore.noop import noop
 from aiotaskstore.outcome import Failed, Outcome
@@ -104,8 +105,7 @@ class InFlight:
     def _begin(self, claim: Claim) -> None:
         definition = self._registry.get(claim.alias)
         if self._hooks.has_listener(TaskClaimed):
-            dispatcher_id = self._dependencies.dispatcher_id
-            self._hooks.emit(TaskClaimed(claim.id, claim.alias, claim.queue, claim.attempt, dispatcher_id))
+            self._hooks.emit(self._claimed_event(claim))
         if definition is None:
             self._missing(claim)
             return
@@ -116,6 +116,12 @@ class InFlight:
         self.runs[claim.id, claim.fence] = run
         run.task = self._spawn(run.carry_out())
         run.task.add_done_callback(run.check_begun)
+
+    def _claimed_event(self, claim: Claim) -> TaskClaimed:
+        dispatcher_id, instant = self._dependencies.dispatcher_id, self._dependencies.database.instant
+        wait = (instant(claim.started_at) - instant(claim.run_at)).total_seconds()
+        size = size_in_bytes(claim.payload)
+        return TaskClaimed(claim.id, claim.alias, claim.queue, claim.attempt, dispatcher_id, max(0.0, wait), size)
 
     def _missing(self, claim: Claim) -> None:
         """Fail a task that no handler here can run (`on_missing="fail"`)."""

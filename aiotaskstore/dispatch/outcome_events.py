@@ -9,6 +9,7 @@ from aiotaskstore.dispatch.run import Run
 from aiotaskstore.events import AttemptFailed, ClaimLost, TaskFinished, TaskRetried
 from aiotaskstore.finish_reason import FinishReason
 from aiotaskstore.hooks import Hooks
+from aiotaskstore.mechanics.text import size_in_bytes
 from aiotaskstore.outcome import Cancelled, Failed, Outcome, Released, Retrying, Snoozed, Succeeded
 from aiotaskstore.storage.tasks import Recorded
 from aiotaskstore.task import TaskStatus
@@ -77,9 +78,13 @@ class OutcomeEvents:
             case _:
                 return
         claim, error = run.claim, run.error if status is TaskStatus.FAILED else None
+        size = size_in_bytes(outcome.result) if isinstance(outcome, Succeeded) and not cancelled else None
         self._hooks.emit(
-            TaskFinished(claim.id, claim.alias, claim.queue, status, claim.attempt, run.took, reason, error)
-        )
+            TaskFinished(
+                claim.id, claim.alias, claim.queue, status, claim.attempt, run.took, reason, error,
+                end_to_end=run.age, result_size=size, undecodable=run.undecodable,
+            )
+        )  # fmt: skip
 
     def _emit_returned(self, run: Run, outcome: Retrying | Snoozed | Released) -> None:
         match outcome:
@@ -95,5 +100,8 @@ class OutcomeEvents:
         if self._hooks.has_listener(TaskRetried):
             error = run.error if reason == "error" else None
             self._hooks.emit(
-                TaskRetried(claim.id, claim.alias, claim.queue, claim.attempt, run.took, wait, reason, error)
-            )
+                TaskRetried(
+                    claim.id, claim.alias, claim.queue, claim.attempt, run.took, wait, reason, error,
+                    undecodable=run.undecodable,
+                )
+            )  # fmt: skip

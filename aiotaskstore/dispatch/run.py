@@ -115,6 +115,7 @@ class Run:
         "started",
         "task",
         "took",
+        "undecodable",
     )  # fmt: skip
 
     def __init__(
@@ -137,6 +138,8 @@ class Run:
         self.deadline: float = inf
         self._timer: asyncio.TimerHandle | None = None
         self.abandoned: bool = False
+        self.undecodable: bool = False
+        """Whether the handler was not called, since the payload did not fit it."""
         self._details: Details | None = None
         self._cancellable = definition.is_async
         self._transaction: HandlerTransaction | None = None
@@ -181,6 +184,7 @@ class Run:
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001 - validators of the argument types are code of the application
+            self.undecodable = True
             return self._decided(self._policy.undecodable(error))
         self._emit_started()
         try:
@@ -370,6 +374,13 @@ class Run:
     def take_lines(self) -> tuple[tuple[Line, ...], bool]:
         """Return the lines that no batch contains yet, and whether the task may have too many lines with them."""
         return self._details.take() if self._details is not None else ((), False)
+
+    @property
+    def age(self) -> float:
+        """Seconds since the task was created: until the claim by the database's clock, from then on by ours."""
+        instant = self._dependencies.database.instant
+        claimed_after = (instant(self.claim.started_at) - instant(self.claim.created_at)).total_seconds()
+        return max(0.0, claimed_after) + time.monotonic() - self.begun
 
     @property
     def task_id(self) -> UUID:

@@ -52,7 +52,7 @@ class SchedulePlanner:
             timing = self._timing(row)
             plan = await self._plan(row.name, timing, row.next_run_at, now)
             tasks = {at: task for at in plan.due if (task := await self._task(row, at)) is not None}
-            return self._firing(row, plan.having_made(len(tasks), timing.left), tasks)
+            return self._firing(row, plan.having_made(len(tasks), timing.left), tasks, now)
 
         return decide
 
@@ -66,7 +66,7 @@ class SchedulePlanner:
             task = await self._task(row, now, f"start:{now.isoformat()}")
             tasks = {} if task is None else {now: task}
             plan = Plan((), row.next_run_at, ScheduleStatus(row.status), row.error)
-            return self._firing(row, plan.having_made(len(tasks), timing.left), tasks, started=True)
+            return self._firing(row, plan.having_made(len(tasks), timing.left), tasks, now, started=True)
 
         return decide
 
@@ -98,10 +98,12 @@ class SchedulePlanner:
             return None
 
     @staticmethod
-    def _firing(row: ScheduleRow, plan: Plan, tasks: dict[datetime, PreparedTask], *, started: bool = False) -> Decided:
+    def _firing(
+        row: ScheduleRow, plan: Plan, tasks: dict[datetime, PreparedTask], now: datetime, *, started: bool = False
+    ) -> Decided:
         keyed = tuple(task.keyed_row for task in tasks.values())
         firing = Firing(row.id, row.revision, plan.next_run_at, plan.status, plan.error, keyed, started)
-        return Decided(row, firing, tasks)
+        return Decided(row, firing, tasks, now)
 
     async def decided(self, row: ScheduleRow, decide: Decide) -> Decided | None:
         """Return what is decided for a schedule; `None` where it is left as it is."""

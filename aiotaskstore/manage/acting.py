@@ -106,7 +106,9 @@ class Actions:
             store.notifier.notify(hint)
         if store.hooks.has_listener(TaskEnqueued):
             for copied in (result.copied for result in acted.results.values() if result.copied):
-                store.hooks.emit(TaskEnqueued(copied.id, copied.alias, copied.queue))
+                store.hooks.emit(
+                    TaskEnqueued(copied.id, copied.alias, copied.queue, copied.payload_size, joined is None)
+                )
         return await _grant(store, joined, acted)
 
 

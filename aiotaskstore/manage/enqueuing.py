@@ -18,7 +18,7 @@ from aiotaskstore.manage.inserting import Inserting, distinct, may_be_stored
 from aiotaskstore.mechanics.batching import Batcher
 from aiotaskstore.mechanics.hint import Hint, queue_hint
 from aiotaskstore.mechanics.notifier import Notifier
-from aiotaskstore.prepared_task import PreparedTask
+from aiotaskstore.prepared_task import PreparedTask, enqueued
 from aiotaskstore.storage.database import Database
 from aiotaskstore.storage.external_ids import KeyedRow, Taken
 from aiotaskstore.storage.faults import AlreadyStored
@@ -133,7 +133,7 @@ class Enqueuing:
             if prepared.waits_for is not None:
                 joined.wanted_keys.add(prepared.waits_for)
             await self._calls.notify_after_commit(joined, hint)
-            self._emit([prepared])
+            self._emit([prepared], committed=False)
         return True
 
     async def enqueue_many(
@@ -181,7 +181,7 @@ class Enqueuing:
                 f"with an external id, another open transaction may hold it. {error}"
             ) from error
         await self._calls.notify_after_commit(joined, hint)
-        self._emit([one for one in prepared if one.row.id not in taken.owners])
+        self._emit([one for one in prepared if one.row.id not in taken.owners], committed=False)
         return taken
 
     def _notification(self, prepared: Sequence[PreparedTask], hint: Hint) -> Step | None:
@@ -194,15 +194,15 @@ class Enqueuing:
         hint = _hint(prepared)
         if hint:
             self._notifier.notify(hint)
-        self._emit(prepared)
+        self._emit(prepared, committed=True)
         keys = {one.waits_for for one in prepared if one.waits_for is not None}
         if keys:
             await self._granter.grant(keys)
 
-    def _emit(self, prepared: Sequence[PreparedTask]) -> None:
+    def _emit(self, prepared: Sequence[PreparedTask], *, committed: bool) -> None:
         if self._hooks.has_listener(TaskEnqueued):
             for one in prepared:
-                self._hooks.emit(TaskEnqueued(one.row.id, one.row.alias, one.row.queue))
+                self._hooks.emit(enqueued(one.row, committed=committed))
 
 
 def _hint(prepared: Sequence[PreparedTask]) -> Hint:

@@ -28,6 +28,11 @@ def check_text(value: object, name: str, *, limit: int = NAME_LIMIT) -> str:
     return value
 
 
+def size_in_bytes(text: str) -> int:
+    """Return how many bytes `text` has in UTF-8."""
+    return len(text) if text.isascii() else len(text.encode())
+
+
 def storable(value: str) -> bool:
     """Return whether `value` can be encoded in UTF-8."""
     try:

@@ -176,6 +176,7 @@ async def test_a_schedule_that_is_due_makes_one_task_with_the_defaults_of_its_de
     assert task.external_id == f"schedule:{made.id}:{LONG_AGO.isoformat()}"
     fired = next(one for one in facts if isinstance(one, ScheduleFired))
     assert (fired.schedule_id, fired.name, fired.task_id, fired.occurrence) == (made.id, "report", task.id, LONG_AGO)
+    assert abs((datetime.now(UTC) - LONG_AGO).total_seconds() - fired.lag) < 120
     after = await store.schedules.get("report")
     assert after is not None
     assert (after.status, after.execution_count) == ("active", 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -14,6 +15,7 @@ from aiotaskstore import (
     DispatcherStarted,
     DispatcherStopped,
     Event,
+    PayloadError,
     TaskClaimed,
     TaskEnqueued,
     TaskFinished,
@@ -66,6 +68,71 @@ async def test_the_end_is_told_once_it_is_stored(store: TaskStore):
     async with store.dispatcher(), asyncio.timeout(LIMIT):
         await work.enqueue()
         assert await seen.get() == "done"
+
+
+async def test_events_tell_sizes_and_times(store: TaskStore):
+    @store.task
+    async def shout(word: str) -> str:
+        return word * 2
+
+    received: list[Any] = []
+    for kind in (TaskEnqueued, TaskClaimed, TaskFinished):
+        store.on(kind, received.append)
+    due = datetime.now(UTC) - timedelta(hours=1)
+    await shout.options(run_at=due).enqueue("жълъд")
+    await store.dispatcher().run_once()
+    enqueued, claimed, finished = received
+    payload, result = '{"word":"жълъд"}'.encode(), '"жълъджълъд"'.encode()
+    assert (enqueued.payload_size, enqueued.committed) == (len(payload), True)
+    assert claimed.payload_size == len(payload)
+    assert 3600 - 60 < claimed.wait < 3600 + LIMIT
+    assert (finished.result_size, finished.undecodable) == (len(result), False)
+    assert finished.took <= finished.end_to_end < LIMIT
+
+
+async def test_what_a_transaction_enqueues_is_told_as_not_committed_yet(store: TaskStore):
+    @store.task
+    async def work() -> None: ...
+
+    received: list[TaskEnqueued] = []
+    store.on(TaskEnqueued, received.append)
+    async with store.transaction():
+        await work.enqueue()
+        await store.enqueue_many([work.draft()])
+    await work.enqueue()
+    assert [event.committed for event in received] == [False, False, True]
+
+
+async def test_a_payload_that_does_not_fit_is_told_apart_from_an_error_of_the_handler(sqlite_url: str):
+    received: list[Any] = []
+    async with TaskStore(sqlite_url) as enqueues:
+        for alias in ("fails", "cancels", "retries"):
+            await enqueues.enqueue(alias, {"text": "no number"}, unchecked=True, max_attempts=2)
+    runs = TaskStore(sqlite_url)
+
+    @runs.task(on_decode_error="fail")
+    async def fails(number: int) -> None: ...
+
+    @runs.task(on_decode_error="cancel")
+    async def cancels(number: int) -> None: ...
+
+    @runs.task(backoff=3600)
+    async def retries(number: int) -> None: ...
+
+    @runs.task(max_attempts=1)
+    async def raises() -> None:
+        raise PayloadError("of another payload")
+
+    for kind in (TaskFinished, TaskRetried):
+        runs.on(kind, received.append)
+    async with runs:
+        await raises.enqueue()
+        await runs.dispatcher().run_once()
+    told = {(event.alias, type(event).__name__, event.undecodable) for event in received}
+    assert told == {
+        ("fails", "TaskFinished", True), ("cancels", "TaskFinished", True), ("retries", "TaskRetried", True),
+        ("raises", "TaskFinished", False),
+    }  # fmt: skip
 
 
 async def test_dispatchers_tell_when_they_start_and_stop(store: TaskStore):

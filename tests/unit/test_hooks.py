@@ -34,6 +34,20 @@ def test_listeners_receive_their_kind_and_its_subclasses_in_the_order_they_came(
     ]  # fmt: skip
 
 
+def test_a_listener_that_is_taken_off_receives_nothing_more_of_that_kind():
+    hooks = Hooks()
+    received: list[Event] = []
+    hooks.on(TaskEnqueued, received.append)
+    hooks.on(TaskStarted, received.append)
+    hooks.off(TaskEnqueued, received.append)
+    hooks.off(TaskEnqueued, received.append)  # again, or one that never was: a no-op
+    hooks.off(TaskEnqueued, print)
+    hooks.emit(ENQUEUED)
+    hooks.emit(STARTED)
+    assert received == [STARTED]
+    assert not hooks.has_listener(TaskEnqueued)
+
+
 def test_events_nobody_receives_need_not_be_made():
     hooks = Hooks()
     assert not hooks.has_listener(TaskEnqueued)

@@ -25,6 +25,8 @@ class Copied(NamedTuple):
     id: UUID
     alias: str
     queue: str
+    payload_size: int
+    """Bytes of its payload as JSON."""
 
 
 class ActionResult(NamedTuple):

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 from uuid import UUID
 
+from aiotaskstore.mechanics.text import size_in_bytes
 from aiotaskstore.storage.operation import BEGIN, Call, Row, Steps
 from aiotaskstore.storage.rows import STATUSES
 from aiotaskstore.storage.tasks.both_halves import ActionResult, BothHalves, Copied, LockedRows, Still
@@ -80,7 +81,8 @@ class Changing(BothHalves):
                 copies = {self.database.uid(row[0]): self._copy(row, new_ids, queue, payloads) for row in found}
                 yield from self.insert(list(copies.values()))
                 for id_, copy in copies.items():
-                    results[id_] = results[id_]._replace(copied=Copied(copy.id, copy.alias, copy.queue))
+                    size = size_in_bytes(copy.payload)
+                    results[id_] = results[id_]._replace(copied=Copied(copy.id, copy.alias, copy.queue, size))
         return results
 
     def _copy(self, row: Row, new_ids: Mapping[UUID, UUID], queue: str | None, payloads: Payloads | None) -> NewTask:
