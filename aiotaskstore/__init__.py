@@ -58,6 +58,7 @@ from aiotaskstore.manage.definitions import DefinitionChanges, DefinitionFilters
 from aiotaskstore.manage.dispatchers import DispatcherInfo
 from aiotaskstore.manage.queues import QueueInfo
 from aiotaskstore.manage.schedules import ScheduleFilters
+from aiotaskstore.middleware import CallNext, Middleware
 from aiotaskstore.noop import noop
 from aiotaskstore.options import TaskOptions
 from aiotaskstore.protocols import (
@@ -96,6 +97,7 @@ __all__ = [
     "BackgroundFailed",
     "BackgroundRecovered",
     "Backoff",
+    "CallNext",
     "Cancel",
     "ClaimLost",
     "ClaimLostError",
@@ -134,6 +136,7 @@ __all__ = [
     "InvalidRecurrenceError",
     "InvalidTransitionError",
     "ListenerFailed",
+    "Middleware",
     "MonthOfYear",
     "NotCancellableError",
     "NotInTransactionError",

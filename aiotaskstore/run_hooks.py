@@ -11,6 +11,7 @@ from typing import Any
 from aiotaskstore.context import TaskContext
 from aiotaskstore.errors import ConfigurationError
 from aiotaskstore.hooks import Hooks, name_of
+from aiotaskstore.mechanics.arguments import check_takes
 from aiotaskstore.mechanics.background_tasks import BackgroundTasks
 from aiotaskstore.task import Task
 
@@ -129,12 +130,5 @@ async def _error_of(returned: Awaitable[Any]) -> BaseException | None:
 def _checked(hook: Any, arguments: str) -> Any:
     if not callable(hook):
         raise ConfigurationError(f"A hook is a function of ({arguments}), not {hook!r:.100}.")
-    try:
-        inspect.signature(hook).bind(*arguments.split(", "))
-    except TypeError as error:
-        raise ConfigurationError(
-            f"This hook is called with ({arguments}), which {hook!r:.100} does not take: {error}."
-        ) from error
-    except ValueError:  # a builtin without a signature
-        pass
+    check_takes(hook, arguments, "hook")
     return hook

@@ -37,6 +37,7 @@ from aiotaskstore.manage.transactions import Transactions
 from aiotaskstore.mechanics.duration import Duration
 from aiotaskstore.mechanics.flag import check_flag
 from aiotaskstore.mechanics.hint import ANY_QUEUE, SCHEDULED, queue_hint
+from aiotaskstore.middleware import Middleware, MiddlewareStack
 from aiotaskstore.observe.logs import log_events
 from aiotaskstore.observe.on_error import report_errors
 from aiotaskstore.options import TaskOptions
@@ -70,6 +71,7 @@ R = TypeVar("R")
 E = TypeVar("E", bound=Event)
 Before = TypeVar("Before", bound=BeforeHook)
 After = TypeVar("After", bound=AfterHook)
+Around = TypeVar("Around", bound=Middleware)
 
 
 class TaskStore(TaskRouter):
@@ -111,6 +113,7 @@ class TaskStore(TaskRouter):
         )  # fmt: skip
         self._hooks = Hooks()
         self._run_hooks = RunHooks(self._hooks)
+        self._middleware = MiddlewareStack()
         self._ambient = AmbientTransactions()
         self._lifecycle = StoreLifecycle(self._connect, self._assemble, self._hooks)
         self._transactions = Transactions(
@@ -502,6 +505,18 @@ class TaskStore(TaskRouter):
         self._run_hooks.after(hook)
         return hook
 
+    def middleware(self, middleware: Around) -> Around:
+        """Call `middleware(context, call_next)` around each run here: `store.middleware(fn)`, or as a decorator.
+
+        It is an `async def` that returns `await call_next(context)`, or another result; what it raises ends the attempt
+        as if the handler had raised it. The first one registered is the outermost. It is called inside the run, within
+        its timeout, after the hooks before it and before the payload is read. `call_next` raises `ConfigurationError`
+        at its second call. Direct calls of handlers have no middleware. Raises `ConfigurationError` for a function that
+        is no coroutine function, or does not take these arguments.
+        """
+        self._middleware.add(middleware)
+        return middleware
+
     # ── within ────────────────────────────────────────────────────────────────────────────────────────────
 
     def _declare(self, definition: AnyDefinition) -> bool:
@@ -542,6 +557,7 @@ class TaskStore(TaskRouter):
             registry=self._registry,
             hooks=self._hooks,
             run_hooks=self._run_hooks,
+            middleware=self._middleware,
             queues=self._settings.queues,
             result_limit=self._settings.payload_limit,
             report=lambda queue, task_id, error: self._hooks.emit(

@@ -179,6 +179,7 @@ class Assembly:
             database=self._storage.database,
             hooks=self._hooks,
             run_hooks=given.run_hooks,
+            middleware=given.middleware,
             recorder=self.recorder,
             deadlines=Deadlines(lambda: self.in_flight.runs.values()),  # noqa: PLW0108 - it is made below
             # A limiter of our own, since anyio's is shared with the application. The slots are the limit.

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from aiotaskstore.hooks import Hooks
 from aiotaskstore.mechanics.notifier import Notifier
+from aiotaskstore.middleware import MiddlewareStack
 from aiotaskstore.prepared_task import PreparedTask
 from aiotaskstore.queue import Queue
 from aiotaskstore.registry import Registry
@@ -66,6 +67,7 @@ class DispatcherDependencies(NamedTuple):
     """Makes the tasks of schedules, as an enqueue does."""
     hooks: Hooks
     run_hooks: RunHooks
+    middleware: MiddlewareStack
     queues: dict[str, Queue]
     """Queue defaults by name."""
     result_limit: int

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from enum import Enum
@@ -25,6 +25,7 @@ from aiotaskstore.errors import ClaimLostError
 from aiotaskstore.events import TaskStarted
 from aiotaskstore.finish_reason import FinishReason
 from aiotaskstore.hooks import Hooks
+from aiotaskstore.middleware import MiddlewareStack
 from aiotaskstore.outcome import EMPTY, LOST, RELEASED, Cancelled, Failed, Outcome, Succeeded
 from aiotaskstore.queue import Queue
 from aiotaskstore.run_hooks import RunHooks
@@ -76,6 +77,7 @@ class RunDependencies:
     database: Database
     hooks: Hooks
     run_hooks: RunHooks
+    middleware: MiddlewareStack
     recorder: RunRecorder
     deadlines: Deadlines
     threads: anyio.CapacityLimiter
@@ -96,6 +98,7 @@ class Run:
 
     __slots__ = (
         "_cancellable",
+        "_decode_error",
         "_definition",
         "_dependencies",
         "_details",
@@ -103,7 +106,7 @@ class Run:
         "_over",
         "_timer",
         "_transaction",
-        "abandoned",
+                "abandoned",
         "begun",
         "claim",
         "context",
@@ -144,6 +147,7 @@ class Run:
         self._cancellable = definition.is_async
         self._transaction: HandlerTransaction | None = None
         self._over: bool = False
+        self._decode_error: BaseException | None = None
         self.recorded: bool = False
         """Whether the outcome is stored already: its handler's transaction has committed it."""
         self.maybe_committed: Succeeded | None = None
@@ -179,23 +183,45 @@ class Run:
         context = self._enter()
         if self._dependencies.run_hooks.has_before and (stopped := await self._call_before(context)) is not None:
             return stopped
+        call = self._call_through_middleware if self._dependencies.middleware else self._call_handler
         try:
-            arguments = self._definition.payload.decode(self.claim.payload)
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # noqa: BLE001 - validators of the argument types are code of the application
-            self.undecodable = True
-            return self._decided(self._policy.undecodable(error))
-        self._emit_started()
-        try:
-            value = await self._definition.invoke(context, arguments, self._dependencies.threads)
+            value = await call(context)
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001 - any exception of the handler is an outcome
+            if error is self._decode_error:
+                self.undecodable = True
+                return self._decided(self._policy.undecodable(error))
             if isinstance(error, asyncio.CancelledError) and self.reason is None:
                 await let_others_run()
             return self._raised(error)
         return self._returned(value, context)
+
+    def _call_handler(self, context: TaskContext) -> Coroutine[Any, Any, Any]:
+        """Decode the payload, and return the coroutine that calls the handler."""
+        try:
+            arguments = self._definition.payload.decode(self.claim.payload)
+        except BaseException as error:  # validators of the argument types are code of the application
+            self._decode_error = error
+            raise
+        self._emit_started()
+        return self._definition.invoke(context, arguments, self._dependencies.threads)
+
+    async def _call_through_middleware(self, context: TaskContext) -> Any:
+        self._cancellable = True  # whatever the handler is
+        return await self._dependencies.middleware.call(context, self._call_within_middleware)
+
+    async def _call_within_middleware(self, context: TaskContext) -> Any:
+        """Call the handler, unless the run was asked to end before: a middleware may have swallowed that."""
+        if self.reason is not None:
+            raise asyncio.CancelledError
+        self._cancellable = self._definition.is_async
+        try:
+            return await self._call_handler(context)
+        finally:
+            if self.reason is not None and not self._cancellable:  # asked to end while its thread could not be stopped
+                self._timer = self._later(self._cancel)
+            self._cancellable = True
 
     async def _end_transaction(self, transaction: HandlerTransaction, outcome: Outcome) -> Outcome:
         """Commit the handler's transaction together with its success; roll it back with any other outcome."""
@@ -308,9 +334,16 @@ class Run:
         self.reason = reason
         if not self._cancellable or self.task is None or not self.started:
             return  # a thread cannot be stopped; a run that has not begun sees the reason when it begins
-        self.task.cancel()
-        grace = self._dependencies.stuck_grace
-        self._timer = asyncio.get_running_loop().call_later(grace, self._give_up)
+        self._cancel()
+
+    def _cancel(self) -> None:
+        """Cancel the run's asyncio task; give the run up if that is ignored."""
+        if self.task is not None:
+            self.task.cancel()
+            self._timer = self._later(self._give_up)
+
+    def _later(self, act: Callable[[], None]) -> asyncio.TimerHandle:
+        return asyncio.get_running_loop().call_later(self._dependencies.stuck_grace, act)
 
     def overrun(self) -> None:
         """Stop the run, since its timeout has passed."""
