@@ -6,18 +6,19 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Self
 from uuid import UUID
 
 from aiotaskstore.errors import ConfigurationError
+from aiotaskstore.mechanics.clock import SYSTEM_CLOCK
 from aiotaskstore.mechanics.ids import new_id
 from aiotaskstore.options import DefinitionOptions
 from aiotaskstore.queue import DEFAULT_QUEUE
 from aiotaskstore.retention import Retention
 from aiotaskstore.run_transaction import RunTransaction, check_opening
-from aiotaskstore.task import Progress, Task, TaskStatus
+from aiotaskstore.task import Progress, Task, TaskStatus, load_metadata
 
 _log = logging.getLogger("aiotaskstore.task")
 
@@ -26,8 +27,6 @@ class DirectRun:
     """The run behind the context of a direct call: progress and details stay in memory."""
 
     task_id: UUID | None = None
-    attempt: int = 1
-    metadata: str | None = None
 
     def __init__(
         self,
@@ -36,7 +35,10 @@ class DirectRun:
         payload: Callable[[], Any] = lambda: None,
         *,
         store: Any = None,
+        attempt: int = 1,
+        metadata: str | None = None,
     ) -> None:
+        self.attempt, self.metadata = attempt, metadata
         self._alias, self._defaults, self._payload, self._store = alias, defaults, payload, store
         self._task: asyncio.Task[Any] | None = None
         self._transaction: RunTransaction | None = None
@@ -50,7 +52,7 @@ class DirectRun:
 
     def snapshot(self) -> Task:
         """Return a task like the one that the first attempt of an enqueued task would see."""
-        defaults, now = self._defaults, datetime.now(UTC)
+        defaults, now = self._defaults, self._now()
         timeout: Any = defaults.timeout if defaults else None  # normalised to seconds
         return Task(
             id=new_id(),
@@ -70,7 +72,7 @@ class DirectRun:
             definition_id=None,
             external_id=None,
             serialization_key=None,
-            metadata={},
+            metadata=load_metadata(self.metadata),
             retention=(defaults and defaults.retention) or Retention(),
             finish_reason=None,
             cancel_reason=None,
@@ -83,8 +85,11 @@ class DirectRun:
 
     async def report_progress(self, text: str, fraction: float | None) -> None:
         """Keep progress in memory, and log it."""
-        self.progress = Progress(text, fraction, datetime.now(UTC))
+        self.progress = Progress(text, fraction, self._now())
         _log.info("progress: %s %s", text, "" if fraction is None else f"{fraction:.0%}")
+
+    def _now(self) -> datetime:
+        return (SYSTEM_CLOCK if self._store is None else self._store.clock).now()
 
     def append_detail(self, text: str) -> None:
         """Keep a line of details in memory."""

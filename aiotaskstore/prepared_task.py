@@ -16,8 +16,8 @@ from aiotaskstore.storage.external_ids import KeyedRow
 from aiotaskstore.storage.rows import ON_STUCK
 from aiotaskstore.task import NewTask
 
-_AT_ONCE = 0.000_001
-"""Seconds of a delay that ends at once."""
+_AT_ONCE = 0.000_000_001
+"""Seconds of a delay that ends at once: shorter than the instants that a database tells apart."""
 
 
 class PreparedTask(NamedTuple):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, Unpack, overload
@@ -21,7 +21,7 @@ from aiotaskstore.events import BackgroundFailed, Event
 from aiotaskstore.handle import TaskHandle
 from aiotaskstore.hooks import Hooks, check_kind
 from aiotaskstore.manage.ambient_metadata import metadata
-from aiotaskstore.manage.ambient_transaction import AmbientTransactions
+from aiotaskstore.manage.ambient_transaction import AmbientTransaction, AmbientTransactions
 from aiotaskstore.manage.definitions import DefinitionManager
 from aiotaskstore.manage.dispatchers import DispatcherManager
 from aiotaskstore.manage.drafting import draft_by_alias
@@ -34,6 +34,7 @@ from aiotaskstore.manage.schedules import ScheduleManager
 from aiotaskstore.manage.settings import StoreSettings
 from aiotaskstore.manage.tasks import TaskManager
 from aiotaskstore.manage.transactions import Transactions
+from aiotaskstore.mechanics.clock import Clock
 from aiotaskstore.mechanics.duration import Duration
 from aiotaskstore.mechanics.flag import check_flag
 from aiotaskstore.mechanics.hint import ANY_QUEUE, SCHEDULED, queue_hint
@@ -51,10 +52,9 @@ from aiotaskstore.run_transaction import RunTransaction
 from aiotaskstore.schedule import Schedule, ScheduleOptions
 from aiotaskstore.schedule_registry import ScheduleRegistry
 from aiotaskstore.storage import migrations
-from aiotaskstore.storage.connect import check_target, connect
+from aiotaskstore.storage.location import Location
 from aiotaskstore.storage.storage import Storage
 from aiotaskstore.storage.table_names import DEFAULT_PREFIX, TableNames
-from aiotaskstore.storage.url import parse_url
 from aiotaskstore.store_options import OnError, StoreOptions
 from aiotaskstore.task_handler import (
     AsyncHandler,
@@ -72,6 +72,8 @@ E = TypeVar("E", bound=Event)
 Before = TypeVar("Before", bound=BeforeHook)
 After = TypeVar("After", bound=AfterHook)
 Around = TypeVar("Around", bound=Middleware)
+RunInline = Callable[[Sequence[UUID], AmbientTransaction | None], Awaitable[None]]
+"""Takes tasks that were just enqueued, and the transaction that they are part of."""
 
 
 class TaskStore(TaskRouter):
@@ -100,25 +102,21 @@ class TaskStore(TaskRouter):
         debug: bool = False,
     ) -> None:
         super().__init__()
-        self._target = database
-        self._table_names = TableNames(prefix, schema)
         self._migrates = check_flag(migrate, "migrate")
-        self._pool_size = check_count(pool_size, "pool_size")
-        self._listen_url = listen_url
-        self._kind = check_target(database, self._table_names, listen_url)
-        sqlite = self._kind == "sqlite"
+        self._location = Location(database, TableNames(prefix, schema), check_count(pool_size, "pool_size"), listen_url)
         self._settings = StoreSettings.parse(
             queues=queues, retention=retention, payload_limit=payload_limit, wait_interval=wait_interval,
-            enqueue_timeout=enqueue_timeout, transaction_timeout=transaction_timeout, sqlite=sqlite,
+            enqueue_timeout=enqueue_timeout, transaction_timeout=transaction_timeout,
         )  # fmt: skip
         self._hooks = Hooks()
         self._run_hooks = RunHooks(self._hooks)
         self._middleware = MiddlewareStack()
         self._ambient = AmbientTransactions()
         self._lifecycle = StoreLifecycle(self._connect, self._assemble, self._hooks)
-        self._transactions = Transactions(
-            self._require_open, self._ambient, limit=self._settings.transaction_timeout, locks=sqlite
-        )
+        self._transactions = Transactions(self._require_open, self._ambient)
+        self._locate(self._location)
+        self._run_inline: RunInline | None = None
+        """Set by a test that wants tasks to run as they are enqueued."""
         self._tasks = TaskManager(self._require_open)
         self._handle_client = HandleClient(self._tasks, Following(self._require_open))
         self._queues = QueueManager(self._require_open)
@@ -190,29 +188,34 @@ class TaskStore(TaskRouter):
 
     def ddl(self) -> str:
         """Return the SQL that `migrate` runs, as text."""
-        return migrations.ddl(self._kind, self._table_names)
+        return migrations.ddl(self._location.kind, self._location.table_names)
 
     # ── what it was made with ─────────────────────────────────────────────────────────────────────────────
 
     @property
     def url(self) -> str | None:
         """The database's URL, its password hidden; `None` where the store is on a pool of the application."""
-        return str(parse_url(self._target)) if isinstance(self._target, str) else None
+        return self._location.url
 
     @property
     def pool(self) -> Any:
         """The application's pool; `None` where the store was made with a URL."""
-        return None if isinstance(self._target, str) else self._target
+        return self._location.pool
 
     @property
     def prefix(self) -> str:
         """What the names of its tables begin with."""
-        return self._table_names.prefix
+        return self._location.table_names.prefix
 
     @property
     def schema(self) -> str | None:
         """The PostgreSQL schema of its tables; `None` for the connection's own."""
-        return self._table_names.schema
+        return self._location.table_names.schema
+
+    @property
+    def clock(self) -> Clock:
+        """The clock that tells its handlers' time: the system's, unless a test has put another in its place."""
+        return self._location.clock
 
     # ── tasks ─────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -368,6 +371,8 @@ class TaskStore(TaskRouter):
         store = self._require_open()
         joined = store.calls.joined(connection)
         task_id = await store.enqueuing.enqueue(await store.preparing.prepare(draft, joined), joined)
+        if self._run_inline is not None:
+            await self._run_inline([task_id], joined)
         return self._drafted(draft, task_id)
 
     async def enqueue_drafts(self, drafts: Sequence[Draft[Any]], connection: Any) -> list[UUID]:
@@ -375,7 +380,10 @@ class TaskStore(TaskRouter):
         store = self._require_open()
         joined = store.calls.joined(connection)
         prepared = [await store.preparing.prepare(draft, joined) for draft in check_drafts(drafts)]
-        return await store.enqueuing.enqueue_many(prepared, joined)
+        ids = await store.enqueuing.enqueue_many(prepared, joined)
+        if self._run_inline is not None:
+            await self._run_inline(ids, joined)
+        return ids
 
     def metadata(self, **values: Any) -> AbstractContextManager[None]:
         """Add metadata to every task enqueued inside the block; a task's own option wins over it."""
@@ -526,10 +534,14 @@ class TaskStore(TaskRouter):
             self.declare_schedule(schedule)
         return added
 
+    def _locate(self, location: Location) -> None:
+        """Keep the tables there from the next opening on."""
+        self._location = location
+        self._transactions.limit = self._settings.transaction_timeout_on(one_writer=location.one_writer)
+        self._transactions.locks = location.one_writer
+
     def _connect(self) -> Storage:
-        return connect(
-            self._target, table_names=self._table_names, pool_size=self._pool_size, listen_url=self._listen_url
-        )
+        return self._location.connect()
 
     def _drafted(self, draft: Draft[R], task_id: UUID) -> TaskHandle[R]:
         return TaskHandle(task_id, self._handle_client, draft.definition.result if draft.definition else None)
@@ -568,6 +580,7 @@ class TaskStore(TaskRouter):
             key_grants=store.granter,
             publish=store.publish,
             schedules=self._declared_schedules,
+            clock=self._location.clock,
             prepare_occurrence=store.schedule_tasks.prepare,
             own_lock=store.calls.own_lock,
             refuse_own_lock=store.calls.refuse_own_lock,

@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from datetime import datetime
 from typing import Any
 from urllib.parse import unquote, urlsplit
 from uuid import UUID
@@ -19,6 +20,7 @@ import asyncpg
 
 from aiotaskstore import DatabaseUnavailableError, TaskStore
 from aiotaskstore.events import Event
+from aiotaskstore.mechanics.clock import Clock
 from aiotaskstore.storage.connect import connect
 from aiotaskstore.storage.database import Database
 from aiotaskstore.storage.operation import Operation, Query, Rows, Steps, T
@@ -26,6 +28,16 @@ from aiotaskstore.task import Task
 
 LIMIT = 120.0
 """Seconds until what a test waits for counts as not happening; no test passes because it ended early."""
+
+
+def clock_of(read: Callable[[], datetime]) -> Clock:
+    """Make a clock of a function: due times and heartbeats obey it."""
+
+    class OfFunction(Clock):
+        def now(self) -> datetime:
+            return read()
+
+    return OfFunction()
 
 
 @asynccontextmanager

@@ -181,7 +181,10 @@ class Assembly:
             run_hooks=given.run_hooks,
             middleware=given.middleware,
             recorder=self.recorder,
-            deadlines=Deadlines(lambda: self.in_flight.runs.values()),  # noqa: PLW0108 - it is made below
+            deadlines=Deadlines(
+                lambda: self.in_flight.runs.values(),  # noqa: PLW0108 - it is made below
+                given.clock.timers(),
+            ),
             # A limiter of our own, since anyio's is shared with the application. The slots are the limit.
             threads=anyio.CapacityLimiter(math.inf),
             store=given.store,

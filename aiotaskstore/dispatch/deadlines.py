@@ -6,18 +6,19 @@ timer fired.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Collection
 from contextvars import Context
 from math import inf
 from typing import Protocol
+
+from aiotaskstore.mechanics.clock import Timer, Timers
 
 
 class RunWithDeadline(Protocol):
     """A run that may have a deadline."""
 
     deadline: float
-    """On the event loop's clock; `inf` for no deadline."""
+    """By the timers of the `Deadlines`; `inf` for no deadline."""
 
     def overrun(self) -> None:
         """Stop the run, since its deadline has passed."""
@@ -26,15 +27,14 @@ class RunWithDeadline(Protocol):
 class Deadlines:
     """Stops runs whose deadline has passed. Runs that have ended are not in `runs` any more when the timer fires."""
 
-    def __init__(self, runs: Callable[[], Collection[RunWithDeadline]]) -> None:
-        self._runs = runs
-        self._loop = asyncio.get_running_loop()
+    def __init__(self, runs: Callable[[], Collection[RunWithDeadline]], timers: Timers) -> None:
+        self._runs, self._timers = runs, timers
         self._next = inf
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: Timer | None = None
 
     def arm(self, run: RunWithDeadline, seconds: float) -> None:
         """Set the deadline of a run to so many seconds from now."""
-        run.deadline = self._loop.time() + seconds
+        run.deadline = self._timers.time() + seconds
         if run.deadline < self._next:
             self._look_at(run.deadline)
 
@@ -42,10 +42,10 @@ class Deadlines:
         if self._timer is not None:
             self._timer.cancel()
         self._next = instant
-        self._timer = self._loop.call_at(instant, self._look, context=Context())
+        self._timer = self._timers.call_at(instant, self._look, context=Context())
 
     def _look(self) -> None:
-        now, self._next = max(self._next, self._loop.time()), inf
+        now, self._next = max(self._next, self._timers.time()), inf
         for run in [run for run in self._runs() if run.deadline <= now]:
             run.deadline = inf
             run.overrun()

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol
 from uuid import UUID
 
 from aiotaskstore.hooks import Hooks
+from aiotaskstore.mechanics.clock import Clock
 from aiotaskstore.mechanics.notifier import Notifier
 from aiotaskstore.middleware import MiddlewareStack
 from aiotaskstore.prepared_task import PreparedTask
@@ -63,6 +64,8 @@ class DispatcherDependencies(NamedTuple):
     storage: Storage
     registry: Registry
     schedules: ScheduleRegistry
+    clock: Clock
+    """Measures the time that handlers take."""
     prepare_occurrence: PrepareOccurrence
     """Makes the tasks of schedules, as an enqueue does."""
     hooks: Hooks

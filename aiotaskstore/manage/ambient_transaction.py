@@ -36,11 +36,13 @@ class AmbientTransactions:
 
     def __init__(self) -> None:
         self._joined: ContextVar[AmbientTransaction | None] = ContextVar("aiotaskstore_joined", default=None)
+        self.confined: AmbientTransaction | None = None
+        """The transaction that every call takes part in, whoever makes it: a test's, which rolls it back."""
 
     def current(self) -> AmbientTransaction | None:
         """Return it; tasks started inside inherit the context, but not the transaction."""
         joined = self._innermost()
-        return joined if joined is not None and joined.task is asyncio.current_task() else None
+        return joined if joined is not None and joined.task is asyncio.current_task() else self.confined
 
     def locking(self) -> AmbientTransaction | None:
         """Return the open transaction, of this task or of one that started it, that keeps all others waiting."""

@@ -71,6 +71,7 @@ class Calls:
 
         There each of its statements may take `limit` seconds; on a connection of ours all of it may.
         """
+        joined = joined or self._transactions.confined
         if joined is None and self._database.shared_memory:
             self.refuse_own_lock(ONE_TASK)
         with self._call():
@@ -99,6 +100,7 @@ class Calls:
                 yield then
             return result
 
+        joined = joined or self._transactions.confined
         self.refuse_own_lock(ONE_TASK, joined)
         with self._call():
             if joined is None:

@@ -38,6 +38,8 @@ class StoreLifecycle:
         self._connect, self._assemble, self._hooks = connect, assemble, hooks
         self._opened: OpenStore | None = None
         self._changing = asyncio.Lock()
+        self.held: bool = False
+        """Whether somebody else closes it: a test that shares its database with an application under it."""
         self.running: set[Stoppable] = set()
         """The dispatchers that are not stopped."""
 
@@ -76,7 +78,10 @@ class StoreLifecycle:
             self._opened = opened
 
     async def close(self) -> None:
-        """Stop dispatchers, write what `enqueue_soon` holds, disconnect; raises what a loop ended of."""
+        """Stop dispatchers, write what `enqueue_soon` holds, disconnect; raises what a loop ended of.
+
+        While it is held, it stays connected.
+        """
         self._leave_behind()
         if self._opened is not None:
             self._opened.affinity.check()
@@ -89,6 +94,8 @@ class StoreLifecycle:
             while self.running:
                 await self._stop_dispatchers()
             await opened.soon.close()
+            if self.held:
+                return
             self._opened = None
             self._hooks.spawn_with(None)
             try:

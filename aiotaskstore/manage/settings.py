@@ -25,7 +25,8 @@ class StoreSettings:
     payload_limit: int
     wait_interval: float
     enqueue_timeout: float
-    transaction_timeout: float
+    transaction_timeout: float | None
+    """`None` where the application does not say."""
 
     @classmethod
     def parse(
@@ -37,19 +38,24 @@ class StoreSettings:
         wait_interval: Duration,
         enqueue_timeout: Duration,
         transaction_timeout: Duration | None,
-        sqlite: bool,
     ) -> Self:
         """Check what the application gave; raises `ConfigurationError`."""
-        if transaction_timeout is None:
-            transaction_timeout = _SQLITE_TRANSACTION if sqlite else _TRANSACTION
         return cls(
             queues={queue.name: queue for queue in _as_queues(queues)},
             retention=check_retention(retention or Retention()),
             payload_limit=check_count(payload_limit, "payload_limit"),
             wait_interval=seconds(wait_interval, "wait_interval", above_zero=True),
             enqueue_timeout=seconds(enqueue_timeout, "enqueue_timeout", above_zero=True),
-            transaction_timeout=seconds(transaction_timeout, "transaction_timeout", above_zero=True),
+            transaction_timeout=None
+            if transaction_timeout is None
+            else seconds(transaction_timeout, "transaction_timeout", above_zero=True),
         )
+
+    def transaction_timeout_on(self, *, one_writer: bool) -> float:
+        """Return how long a transaction may take; by default less where it keeps all others from writing."""
+        if self.transaction_timeout is not None:
+            return self.transaction_timeout
+        return _SQLITE_TRANSACTION if one_writer else _TRANSACTION
 
 
 def _as_queues(queues: object) -> list[Queue]:

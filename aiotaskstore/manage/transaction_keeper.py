@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Protocol
 
 from aiotaskstore.errors import ConfigurationError, DatabaseUnavailableError, NotInTransactionError, TaskStoreError
 from aiotaskstore.manage.ambient_transaction import AmbientTransaction
 from aiotaskstore.run_transaction import CommitReply, locked_too_long, not_begun, too_long
-from aiotaskstore.storage.database import Database
-from aiotaskstore.storage.operation import Operation
+from aiotaskstore.storage.operation import Operation, T
+from aiotaskstore.storage.session import Session
 
 _ENDED_BY_HAND = (
     "The transaction of context.transaction() was ended inside the handler: by a commit or a rollback of its own, or "
@@ -27,6 +27,22 @@ class Spawn(Protocol):
         """Start it."""
 
 
+class TransactionLender(Protocol):
+    """A database, as far as the transaction of a run needs one."""
+
+    def transaction(self) -> AbstractAsyncContextManager[Any]:
+        """Open a transaction and lend its connection; commit it unless the block raises."""
+
+    def close_lent(self, connection: Any) -> None:
+        """Close a lent connection by force."""
+
+    def borrow(self, connection: Any) -> Session:
+        """Raise if the connection is in no transaction, or closed."""
+
+    async def run_on(self, connection: Any, operation: Operation[T]) -> T:
+        """Run an operation in the transaction."""
+
+
 class TransactionKeeper:
     """A transaction that a background task begins and ends.
 
@@ -39,7 +55,7 @@ class TransactionKeeper:
 
     def __init__(
         self,
-        database: Database,
+        database: TransactionLender,
         *,
         limit: float,
         open_for: float,

@@ -11,23 +11,21 @@ from typing import Any
 
 from aiotaskstore.errors import ConfigurationError
 from aiotaskstore.manage.ambient_transaction import AmbientTransaction, AmbientTransactions
+from aiotaskstore.manage.confinement import Savepoints
 from aiotaskstore.manage.open_store import OpenStore
-from aiotaskstore.manage.transaction_keeper import TransactionKeeper
+from aiotaskstore.manage.transaction_keeper import TransactionKeeper, TransactionLender
 from aiotaskstore.run_transaction import RunTransaction, not_begun, too_long
 
 
 class Transactions:
-    """Opens transactions for the calls of an asyncio task, and joins transactions of the application.
+    """Opens transactions for the calls of an asyncio task, and joins transactions of the application."""
 
-    `limit` is the maximum of seconds for a transaction opened here. `locks` means that it blocks all other writers.
-    """
-
-    def __init__(
-        self, require_open: Callable[[], OpenStore], ambient: AmbientTransactions, *, limit: float, locks: bool
-    ) -> None:
+    def __init__(self, require_open: Callable[[], OpenStore], ambient: AmbientTransactions) -> None:
         self._require_open, self._ambient = require_open, ambient
-        self.limit: float = limit
-        self._locks = locks
+        self.limit: float = inf
+        """The maximum of seconds for a transaction opened here."""
+        self.locks: bool = False
+        """Whether it blocks all other writers."""
 
     @contextmanager
     def join(self, connection: Any) -> Iterator[None]:
@@ -56,14 +54,18 @@ class Transactions:
             store.granter.grant_soon(joined.wanted_keys)
 
         return TransactionKeeper(
-            store.storage.database,
+            self._lender(store),
             limit=self.limit,
-            open_for=lock_for if self._locks else inf,
+            open_for=lock_for if self.locks else inf,
             spawn=store.background.spawn,
-            join=partial(self._ambient.enter, locks=self._locks),
+            join=partial(self._ambient.enter, locks=self.locks),
             committed=committed,
             expired=expired,
         )
+
+    def _lender(self, store: OpenStore) -> TransactionLender:
+        confined = self._ambient.confined
+        return store.storage.database if confined is None else Savepoints(store.storage.database, confined)
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Any]:
@@ -72,9 +74,9 @@ class Transactions:
         store.calls.refuse_own_lock("Leave the inner transaction out: what its task does joins the open one.")
         limit, begun = self.limit, False
         try:
-            async with asyncio.timeout(limit) as deadline, store.storage.database.transaction() as connection:
+            async with asyncio.timeout(limit) as deadline, self._lender(store).transaction() as connection:
                 begun = True
-                with self._ambient.join(connection, ours=True, locks=self._locks) as joined:
+                with self._ambient.join(connection, ours=True, locks=self.locks) as joined:
                     yield connection
         except TimeoutError as error:
             if not deadline.expired():

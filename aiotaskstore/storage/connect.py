@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from aiotaskstore.errors import ConfigurationError
-from aiotaskstore.storage.binding import TestClock
+from aiotaskstore.mechanics.clock import Clock
 from aiotaskstore.storage.storage import Storage
 from aiotaskstore.storage.table_names import TableNames
 from aiotaskstore.storage.url import parse_url
@@ -20,7 +20,7 @@ def connect(
     target: str | Any,
     *,
     table_names: TableNames | None = None,
-    clock: TestClock | None = None,
+    clock: Clock | None = None,
     deadline: float = DEADLINE,
     pool_size: int = 10,
     listen_url: str | None = None,

@@ -11,10 +11,10 @@ from typing import Any, ClassVar
 from uuid import UUID
 
 from aiotaskstore.errors import ConfigurationError, NotInTransactionError
+from aiotaskstore.mechanics.clock import Clock
 from aiotaskstore.mechanics.hint import Hint
 from aiotaskstore.mechanics.loaded_types import is_sqlalchemy
 from aiotaskstore.mechanics.notifier import Subscriber
-from aiotaskstore.storage.binding import TestClock
 from aiotaskstore.storage.faults import explain_callers_conflict
 from aiotaskstore.storage.operation import Operation, Step, T
 from aiotaskstore.storage.retrying import RetryRule, run_retrying
@@ -37,7 +37,7 @@ class Database(ABC):
     """One database, open for one event loop."""
 
     deadline: float
-    clock: TestClock | None
+    clock: Clock | None
     table_names: TableNames
     kind: ClassVar[str]
     """The dialect's name, as its .sql file has it."""
@@ -60,7 +60,7 @@ class Database(ABC):
     shared_memory: bool = False
     """Whether the database exists only in the memory of this process."""
 
-    def __init__(self, *, table_names: TableNames, clock: TestClock | None, deadline: float) -> None:
+    def __init__(self, *, table_names: TableNames, clock: Clock | None, deadline: float) -> None:
         self.check(table_names)
         self.table_names, self.clock, self.deadline = table_names, clock, deadline
         syntax = self.syntax if clock is None else replace(self.syntax, now=None)
@@ -176,6 +176,22 @@ class Database(ABC):
         """
         limit = self.deadline if limit is None else limit
         return await self._run_joined(await self._drivers_own(connection, limit), operation, limit)
+
+    @asynccontextmanager
+    async def savepoint(self, connection: Any) -> AsyncIterator[Any]:
+        """Set a savepoint in the caller's transaction and lend the driver's connection; a block that raises undoes it.
+
+        It takes the place of `transaction()` where that of the caller must have everything.
+        """
+        driver = await self._drivers_own(connection, self.deadline)
+        session = self.borrow(driver)
+        await session.begin()
+        try:
+            yield driver
+        except BaseException:
+            await session.rollback()
+            raise
+        await session.commit()
 
     async def _run_joined(self, connection: Any, operation: Operation[T], limit: float) -> T:
         """Run an operation on the driver's connection, inside the caller's transaction."""

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, ClassVar, Protocol
 
 from aiotaskstore.errors import DatabaseUnavailableError, TaskStoreError
-from aiotaskstore.storage.binding import TestClock
+from aiotaskstore.mechanics.clock import Clock
 from aiotaskstore.storage.database import Database
 from aiotaskstore.storage.faults import explain_callers_conflict, timed_out
 from aiotaskstore.storage.operation import T
@@ -67,7 +67,7 @@ class ServerDatabase(Database):
         connector: ServerConnector,
         *,
         table_names: TableNames,
-        clock: TestClock | None,
+        clock: Clock | None,
         deadline: float,
         pool_size: int,
     ) -> None:

@@ -5,7 +5,8 @@ file is read after `shared.sql`, and replaces what has the same name. A statemen
 
 - `:name`, a parameter. What stands in quotes, and PostgreSQL's `::`, is left alone.
 - `:now`, the database's own clock (under a test clock, and on SQLite, a parameter), and `:later(x)`, x seconds after
-  it, where x is a parameter or a column.
+  it, where x is a parameter or a column; `:heartbeat_now` and `:heartbeat_later(x)` in what tells whether a dispatcher
+  lives: a test that moves the clock must not make a live one look dead.
 - `IN :name`, where the parameter is a list of any length: `= ANY($n)` on PostgreSQL, every value in the text on
   MySQL; on SQLite a `?` for each value of a short list, and one value that is unpacked for a long one.
 - `:rows`, the rows of a batch: on MySQL one JSON document (where a call brings `ids`, those), on SQLite what follows
@@ -29,7 +30,10 @@ from aiotaskstore.storage.table_names import TableNames
 
 _NAMED = re.compile(r"^-- (name|list): (\w+)$", re.MULTILINE)
 _PARAMETER = re.compile(r"'(?:[^']|'')*'|::|:([a-z_]+)")
-_LATER = re.compile(r":later\(([^()]+)\)")
+_LATER = re.compile(r":(heartbeat_)?later\(([^()]+)\)")
+
+INSTANTS = frozenset({"now", "heartbeat_now"})
+"""The names that stand for the present instant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,8 @@ class Statement:
     name: str
     pieces: tuple[str, ...]
     names: tuple[str, ...]
+    instants: tuple[str, ...] = ()
+    """Those of them that stand for the present instant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +89,7 @@ class Statements:
     def compile(self, name: str, text: str) -> Statement:
         """Split one text at its parameters, with our table names and this dialect's clock written into it."""
         text = self.table_names.apply(text)
-        text = _LATER.sub(lambda match: self.syntax.later(match[1]), text)
+        text = _LATER.sub(lambda match: self.syntax.later(match[2]).replace(":now", f":{match[1] or ''}now"), text)
         pieces, names, at = [""], [], 0
         for match in _PARAMETER.finditer(text):
             pieces[-1] += text[at : match.start()]
@@ -91,16 +97,16 @@ class Statements:
             name_found = match[1]
             if name_found is None:
                 pieces[-1] += match[0]
-            elif name_found == "now" and self.syntax.now:
+            elif name_found in INSTANTS and self.syntax.now:
                 pieces[-1] += self.syntax.now
-            elif name_found == "now":
+            elif name_found in INSTANTS:
                 names.append(name_found)
                 pieces.append(self.syntax.instant)
             else:
                 names.append(name_found)
                 pieces.append("")
         pieces[-1] += text[at:]
-        return Statement(name, tuple(pieces), tuple(names))
+        return Statement(name, tuple(pieces), tuple(names), tuple(INSTANTS.intersection(names)))
 
 
 @cache

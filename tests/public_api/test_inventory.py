@@ -13,7 +13,7 @@ import pytest
 from aiotaskstore import ConfigurationError, TaskStarted, TaskStatus, TaskStore
 from aiotaskstore.mechanics.ids import new_id
 from aiotaskstore.storage.connect import connect
-from tests.helpers import expect
+from tests.helpers import clock_of, expect
 
 
 async def test_a_queue_is_listed_with_its_tasks_by_status(store: TaskStore):
@@ -92,7 +92,7 @@ async def test_a_dispatcher_is_listed_from_its_start_to_its_stop(store: TaskStor
 
 async def test_a_dispatcher_whose_lease_has_run_out_is_not_alive(store: TaskStore, url: str):
     dead, silence, lease = new_id(), timedelta(hours=1), 15.0
-    storage = connect(url, clock=lambda: datetime.now(UTC) - silence)
+    storage = connect(url, clock=clock_of(lambda: datetime.now(UTC) - silence))
     await storage.database.open()
     try:
         await storage.database.write(

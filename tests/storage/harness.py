@@ -24,6 +24,7 @@ from aiotaskstore.storage.table_names import TableNames
 from aiotaskstore.storage.tasks import ActionResult, Changes, Claimed, ClaimKey, Recorded
 from aiotaskstore.storage.transitions import Marked
 from aiotaskstore.task import Claim, NewTask, Task, TaskStatus
+from tests.helpers import clock_of
 
 LEASE = 15.0
 
@@ -233,7 +234,7 @@ async def harness_on(
 ) -> AsyncIterator[Harness]:
     """Open a harness on a database, its tables made."""
     turned = clock or Clock()
-    storage = connect(url, clock=turned, table_names=table_names)
+    storage = connect(url, clock=clock_of(turned), table_names=table_names)
     await storage.database.open()
     try:
         await migrations.migrate(storage.database)

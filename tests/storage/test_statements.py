@@ -15,7 +15,7 @@ import pytest
 
 from aiotaskstore import ConfigurationError, FinishReason, storage
 from aiotaskstore.storage.connect import connect
-from aiotaskstore.storage.statements import Statements, read
+from aiotaskstore.storage.statements import INSTANTS, Statements, read
 from aiotaskstore.storage.table_names import TABLES, TableNames
 
 URLS = {"postgresql": "postgresql://nobody@nowhere/none", "mysql": "mysql://nobody@nowhere/none", "sqlite": "sqlite://"}
@@ -69,7 +69,7 @@ def parameters(dialect: str, name: str) -> set[str]:
     A batch of nothing but ids is what other dialects take as a list.
     """
     text = statements(dialect).texts[name]
-    named = set(statements(dialect)[name].names) - {"rows", "now"}
+    named = set(statements(dialect)[name].names) - {"rows", *INSTANTS}
     columns = json_columns(text)
     return named | ({"ids"} if columns == [("id", 0)] else {column for column, _ in columns})
 

@@ -36,7 +36,7 @@ class Clock:
     def time(self) -> float:
         return self.now
 
-    def call_at(self, instant: float, call: Callable[[], object], **_options: Any) -> Timer:
+    def call_at(self, instant: float, call: Callable[[], object], /, **_options: Any) -> Timer:
         self.timers.append(Timer(instant, call))
         return self.timers[-1]
 
@@ -48,9 +48,7 @@ class Clock:
 
 
 def deadlines_on(clock: Clock, runs: Callable[[], Collection[RunWithDeadline]]) -> Deadlines:
-    deadlines = Deadlines(runs)
-    deadlines._loop = clock  # type: ignore[assignment] # all of it that is used
-    return deadlines
+    return Deadlines(runs, clock)
 
 
 async def test_each_is_ended_in_its_time_whatever_the_order_of_arming():

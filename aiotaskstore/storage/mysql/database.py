@@ -16,10 +16,10 @@ from aiotaskstore.errors import (
     NotInTransactionError,
     TaskStoreError,
 )
+from aiotaskstore.mechanics.clock import Clock
 from aiotaskstore.mechanics.hint import Hint
 from aiotaskstore.mechanics.loaded_types import is_instance, is_sqlalchemy
 from aiotaskstore.mechanics.notifier import Subscriber
-from aiotaskstore.storage.binding import TestClock
 from aiotaskstore.storage.faults import connection_closed, explain_callers_conflict, explain_conflict, timed_out
 from aiotaskstore.storage.mysql.application_pool import AiomysqlApplicationPool
 from aiotaskstore.storage.mysql.binding import MySQLBinder
@@ -63,7 +63,7 @@ class MySQLDatabase(ServerDatabase):
         target: DatabaseURL | Any,
         *,
         table_names: TableNames,
-        clock: TestClock | None,
+        clock: Clock | None,
         deadline: float,
         pool_size: int,
     ) -> None:

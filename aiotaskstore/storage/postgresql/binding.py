@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from aiotaskstore.storage.binding import Binder, TestClock
+from aiotaskstore.mechanics.clock import Clock
+from aiotaskstore.storage.binding import Binder
 from aiotaskstore.storage.operation import Batch, Begin, Call, Query, Step
 from aiotaskstore.storage.statements import Statement, Statements
 
@@ -30,7 +31,7 @@ class Compiled:
 class PostgresBinder(Binder):
     """Turns steps into asyncpg's statements, and their values into arguments in the statement's order."""
 
-    def __init__(self, statements: Statements, clock: TestClock | None) -> None:
+    def __init__(self, statements: Statements, clock: Clock | None) -> None:
         super().__init__(statements, clock)
         self._compiled: dict[str, Compiled] = {}
 
@@ -44,7 +45,7 @@ class PostgresBinder(Binder):
         if isinstance(step, Batch):
             columns = list(zip(*step.rows, strict=True))
             at = {name: index for index, name in enumerate(step.fields)}
-            return compiled, [columns[at[name]] if name in at else self.now() for name in compiled.order]
+            return compiled, [columns[at[name]] if name in at else self.instant(name) for name in compiled.order]
         return compiled, [self.value(step.params, name) for name in compiled.order]
 
     def _compile(self, step: Call | Batch) -> Compiled:

@@ -15,11 +15,11 @@ from aiotaskstore.errors import (
     NotInTransactionError,
     TaskStoreError,
 )
+from aiotaskstore.mechanics.clock import Clock
 from aiotaskstore.mechanics.hint import NOTHING, Hint
 from aiotaskstore.mechanics.loaded_types import is_instance
 from aiotaskstore.mechanics.notifier import Subscriber
 from aiotaskstore.mechanics.timed_event import TimedEvent
-from aiotaskstore.storage.binding import TestClock
 from aiotaskstore.storage.database import NotificationListener
 from aiotaskstore.storage.faults import connection_closed
 from aiotaskstore.storage.operation import Call, Query, Rows, Step, Steps
@@ -81,7 +81,7 @@ class PostgresDatabase(ServerDatabase):
         target: DatabaseURL | Any,
         *,
         table_names: TableNames,
-        clock: TestClock | None,
+        clock: Clock | None,
         deadline: float,
         pool_size: int,
         listen_url: str | None,

@@ -339,7 +339,7 @@ LIMIT :limit FOR UPDATE SKIP LOCKED
 
 -- Where SKIP LOCKED skips nothing.
 -- name: wait_for_dispatcher
-SELECT heartbeat_at, CASE WHEN heartbeat_at < :later(0 - lease) THEN 1 ELSE 0 END
+SELECT heartbeat_at, CASE WHEN heartbeat_at < :heartbeat_later(0 - lease) THEN 1 ELSE 0 END
 FROM aiotaskstore_dispatchers WHERE id = :id FOR UPDATE
 
 -- name: request_cancel

@@ -339,7 +339,7 @@ WHERE id IN :ids
 -- name: notify_sleepers
 SELECT pg_notify(:channel, :payload)
 WHERE EXISTS (
-    SELECT FROM aiotaskstore_dispatchers WHERE idle AND heartbeat_at > :later(0 - lease))
+    SELECT FROM aiotaskstore_dispatchers WHERE idle AND heartbeat_at > :heartbeat_later(0 - lease))
 
 -- name: notify_always
 SELECT pg_notify(:channel, :payload)

@@ -242,7 +242,7 @@ UPDATE aiotaskstore_tasks SET fence = fence + 1 WHERE id IN :ids
 -- name: stuck
 SELECT t.id, t.fence, t.queue, t.dispatcher_id
 FROM aiotaskstore_tasks t LEFT JOIN aiotaskstore_dispatchers d ON d.id = t.dispatcher_id
-WHERE t.status = {running} AND (d.id IS NULL OR d.heartbeat_at < :later(0 - d.lease))
+WHERE t.status = {running} AND (d.id IS NULL OR d.heartbeat_at < :heartbeat_later(0 - d.lease))
 ORDER BY t.id
 
 -- name: running_since
@@ -335,10 +335,10 @@ SELECT queue, status, count(*), NULL FROM aiotaskstore_history WHERE deleted_at 
 -- name: register
 INSERT INTO aiotaskstore_dispatchers (
     id, name, host, pid, lease, version, schema_version, serves, started_at, heartbeat_at)
-VALUES (:id, :name, :host, :pid, :lease, :library_version, :schema_version, :serves, :now, :now)
+VALUES (:id, :name, :host, :pid, :lease, :library_version, :schema_version, :serves, :heartbeat_now, :heartbeat_now)
 
 -- name: heartbeat
-UPDATE aiotaskstore_dispatchers SET heartbeat_at = :now WHERE id = :id
+UPDATE aiotaskstore_dispatchers SET heartbeat_at = :heartbeat_now WHERE id = :id
 
 -- name: known_dispatcher
 SELECT 1 FROM aiotaskstore_dispatchers WHERE id = :id
@@ -350,12 +350,12 @@ UPDATE aiotaskstore_dispatchers SET idle = :idle WHERE id = :id
 DELETE FROM aiotaskstore_dispatchers WHERE id = :id
 
 -- name: heartbeats
-SELECT id, heartbeat_at, lease, CASE WHEN heartbeat_at < :later(0 - lease) THEN 1 ELSE 0 END
+SELECT id, heartbeat_at, lease, CASE WHEN heartbeat_at < :heartbeat_later(0 - lease) THEN 1 ELSE 0 END
 FROM aiotaskstore_dispatchers WHERE id <> :me
 
 -- A dispatcher's row, unless somebody has locked it: perhaps itself, with a heartbeat on its way.
 -- name: lock_dispatcher
-SELECT heartbeat_at, CASE WHEN heartbeat_at < :later(0 - lease) THEN 1 ELSE 0 END
+SELECT heartbeat_at, CASE WHEN heartbeat_at < :heartbeat_later(0 - lease) THEN 1 ELSE 0 END
 FROM aiotaskstore_dispatchers WHERE id = :id FOR UPDATE SKIP LOCKED
 
 -- Those that nobody has locked; who waits for no lock needs no order.
@@ -376,14 +376,14 @@ SELECT id, fence, cancel_reason FROM aiotaskstore_tasks
 WHERE dispatcher_id = :id AND status = {running} AND cancel_requested_at IS NOT NULL
 
 -- name: dispatchers
-SELECT id, name, host, pid, idle, started_at, heartbeat_at, :now,
-    CASE WHEN heartbeat_at < :later(0 - lease) THEN 1 ELSE 0 END, version, serves
+SELECT id, name, host, pid, idle, started_at, heartbeat_at, :heartbeat_now,
+    CASE WHEN heartbeat_at < :heartbeat_later(0 - lease) THEN 1 ELSE 0 END, version, serves
 FROM aiotaskstore_dispatchers ORDER BY started_at
 
 -- Those alive whose library is older than these tables: what came after it, it ignores.
 -- name: older_dispatchers
 SELECT id, name, host, pid, version, coalesce(schema_version, 1) FROM aiotaskstore_dispatchers
-WHERE coalesce(schema_version, 1) < :schema_version AND heartbeat_at >= :later(0 - lease) ORDER BY started_at
+WHERE coalesce(schema_version, 1) < :schema_version AND heartbeat_at >= :heartbeat_later(0 - lease) ORDER BY started_at
 
 
 -- What no dispatcher may claim; each reads it about once a second.

@@ -30,7 +30,7 @@ SELECT alias, external_id, task_id FROM aiotaskstore_task_keys
 WHERE alias IN :aliases AND external_id IN :external_ids
 
 -- name: lock_dispatcher
-SELECT heartbeat_at, CASE WHEN heartbeat_at < :later(0 - lease) THEN 1 ELSE 0 END
+SELECT heartbeat_at, CASE WHEN heartbeat_at < :heartbeat_later(0 - lease) THEN 1 ELSE 0 END
 FROM aiotaskstore_dispatchers WHERE id = :id
 
 -- name: lock_running_of

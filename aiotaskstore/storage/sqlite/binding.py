@@ -10,7 +10,8 @@ from itertools import chain
 from typing import Any
 from uuid import UUID
 
-from aiotaskstore.storage.binding import Binder, TestClock
+from aiotaskstore.mechanics.clock import SYSTEM_CLOCK, Clock
+from aiotaskstore.storage.binding import Binder
 from aiotaskstore.storage.operation import Batch, Begin, Step
 from aiotaskstore.storage.statements import Statements
 
@@ -34,14 +35,16 @@ _NATIVE = frozenset({int, float, str, bool, type(None)})
 class SqliteBinder(Binder):
     """Turns steps into SQLite's statements and arguments. `:now` is one value for a whole statement."""
 
-    def __init__(self, statements: Statements, clock: TestClock | None) -> None:
-        super().__init__(statements, clock or _clock)
+    def __init__(self, statements: Statements, clock: Clock | None) -> None:
+        super().__init__(statements, clock or SYSTEM_CLOCK)
 
     def bind(self, step: Step) -> tuple[str, tuple[Any, ...]]:
         """Return the text of a step and its arguments."""
         assert not isinstance(step, Begin | Batch)  # noqa: S101 - they have ways of their own
         statement = self.statement(step)
-        params = {**step.params, "now": self.now()} if "now" in statement.names else step.params
+        params = step.params
+        if statement.instants:
+            params = {**params, **{name: self.instant(name) for name in statement.instants}}
         arguments: list[Any] = []
         parts = [statement.pieces[0]]
         for name, after in zip(statement.names, statement.pieces[1:], strict=True):
@@ -55,7 +58,7 @@ class SqliteBinder(Binder):
         statement = self.statement(step)
         _sql.debug("%s × %d", ":".join(statement.pieces), len(step.rows))
         columns = [_plain_column(values) for values in zip(*step.rows, strict=True)]
-        now = _plain(self.now()) if "now" in statement.names else None
+        now = _plain(self.instant()) if "now" in statement.names else None
         if "rows" not in statement.names:
             found = dict(zip(step.fields, columns, strict=True)) | {"now": [now] * len(step.rows)}
             yield "?".join(statement.pieces), list(zip(*(found[name] for name in statement.names), strict=True))
@@ -69,10 +72,6 @@ class SqliteBinder(Binder):
                 parts += (", ".join([row] * len(some)) if name == "rows" else "?", after)
                 values += chain.from_iterable(some) if name == "rows" else (now,)
             yield "".join(parts), [tuple(values)]
-
-
-def _clock() -> datetime:
-    return datetime.now(UTC)
 
 
 def read_instant(value: Any) -> datetime:

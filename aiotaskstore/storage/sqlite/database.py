@@ -13,9 +13,9 @@ from weakref import WeakKeyDictionary
 import aiosqlite
 
 from aiotaskstore.errors import ConfigurationError, DatabaseUnavailableError, NotInTransactionError
+from aiotaskstore.mechanics.clock import Clock
 from aiotaskstore.mechanics.hint import ANY_QUEUE
 from aiotaskstore.mechanics.notifier import Subscriber
-from aiotaskstore.storage.binding import TestClock
 from aiotaskstore.storage.database import Database, NotificationListener
 from aiotaskstore.storage.faults import connection_closed
 from aiotaskstore.storage.operation import Operation, T
@@ -47,9 +47,7 @@ class SqliteDatabase(Database):
     no_limit: ClassVar[str] = " LIMIT -1"
     locking: ClassVar[str] = ""
 
-    def __init__(
-        self, target: DatabaseURL, *, table_names: TableNames, clock: TestClock | None, deadline: float
-    ) -> None:
+    def __init__(self, target: DatabaseURL, *, table_names: TableNames, clock: Clock | None, deadline: float) -> None:
         super().__init__(table_names=table_names, clock=clock, deadline=deadline)
         self._url = target
         self.path: str = target.path
