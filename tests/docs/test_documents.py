@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -17,41 +14,57 @@ from click.testing import CliRunner
 
 import aiotaskstore
 from aiotaskstore.cli.app import commands
-from tests.helpers import LIMIT
+from tests.docs.programs import Block, Runner, blocks, runner
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs" / "guide").glob("*.md"))]
+FOLDERS = ("guide", "tutorial", "recipes")
+"""The folders of docs/ whose Python blocks are programs, as those of the README and of the first page are."""
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "docs" / "index.md",
+    *sorted(page for folder in FOLDERS for page in (ROOT / "docs" / folder).glob("*.md")),
+]
 
 
-def blocks(language: str) -> Iterator[tuple[str, str]]:
-    """Give every fenced block of a language: where it stands, and its text. Each is a program of its own."""
+def programs() -> Iterator[tuple[str, list[Block]]]:
+    """Give every Python block of the pages, after those blocks of its page that show a file before it."""
     for page in PAGES:
-        for number, text in enumerate(re.findall(rf"```{language}\n(.*?)```", page.read_text("utf-8"), re.DOTALL), 1):
-            yield f"{page.relative_to(ROOT)} #{number}", text
+        files: list[Block] = []
+        for block in blocks(page):
+            if block.language == "python":
+                yield block.where, [*files, block]
+            if block.title is not None:
+                files.append(block)
 
 
-@pytest.mark.parametrize("text", [pytest.param(text, id=where) for where, text in blocks("python")])
-def test_a_python_block_runs_as_it_stands(text: str, tmp_path: Path):
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", text],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=LIMIT,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+@pytest.fixture(scope="module", name="runner")
+def running() -> Iterator[Runner]:
+    with runner() as one:
+        yield one
 
 
-def test_the_readme_says_what_its_program_prints(tmp_path: Path):
-    first = next(text for _, text in blocks("python"))
-    told = subprocess.run(
-        [sys.executable, "-c", first], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True,
-        text=True, timeout=LIMIT, check=True,
-    ).stdout  # fmt: skip
-    assert told.strip() == "sent to 42 in bg"
-    assert f'"{told.strip()}"' in first
+def run(runner: Runner, files: list[Block], folder: Path, **environment: str) -> str:
+    """Write the blocks into a folder, each under its title, run the last one, and return what it prints."""
+    for block in files:
+        program = folder / (block.title or "program.py")
+        program.write_text(block.text, "utf-8")
+    ended = runner.run(program, folder, {"DATABASE_URL": "sqlite:///app.db", **environment})
+    assert ended.status == 0, ended.printed
+    return ended.printed
+
+
+@pytest.mark.parametrize("files", [pytest.param(files, id=where) for where, files in programs()])
+def test_a_python_block_runs_as_it_stands(runner: Runner, files: list[Block], tmp_path: Path):
+    printed = run(runner, files, tmp_path)
+    for line in re.findall(r"^ *print\(.*\)  # prints: (.*)$", files[-1].text, re.MULTILINE):
+        assert line in printed.splitlines()
+
+
+def test_the_readme_says_what_its_program_prints(runner: Runner, tmp_path: Path):
+    _, files = next(programs())
+    told = run(runner, files, tmp_path).strip()
+    assert told == "sent to 42 in bg"
+    assert f'"{told}"' in files[-1].text
 
 
 def test_the_readme_stays_short():
