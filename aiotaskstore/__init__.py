@@ -60,6 +60,7 @@ from aiotaskstore.manage.queues import QueueInfo
 from aiotaskstore.manage.schedules import ScheduleFilters
 from aiotaskstore.middleware import CallNext, Middleware
 from aiotaskstore.noop import noop
+from aiotaskstore.observe.log_filter import TaskLogFilter
 from aiotaskstore.options import TaskOptions
 from aiotaskstore.protocols import (
     EnqueueableTask,
@@ -174,6 +175,7 @@ __all__ = [
     "TaskFinished",
     "TaskHandle",
     "TaskHandler",
+    "TaskLogFilter",
     "TaskNotFoundError",
     "TaskOptions",
     "TaskReader",

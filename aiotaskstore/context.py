@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from aiotaskstore.errors import ConfigurationError
-from aiotaskstore.mechanics.text import printable
+from aiotaskstore.mechanics.text import on_one_line, printable
 from aiotaskstore.task import Task, load_metadata
 
 _log = logging.getLogger("aiotaskstore.task")
@@ -21,6 +21,10 @@ class ContextRun(Protocol):
     @property
     def task_id(self) -> UUID | None:
         """The task's id; `None` if no task is stored."""
+
+    @property
+    def log_fields(self) -> dict[str, Any]:
+        """What the log records of this run are marked with."""
 
     @property
     def attempt(self) -> int:
@@ -97,6 +101,14 @@ class TaskContext:
         return self._run.attempt
 
     @property
+    def log_fields(self) -> dict[str, Any]:
+        """What `TaskLogFilter` marks log records of this run with: `task_id alias queue attempt dispatcher`.
+
+        All are text but `attempt`, a number. In a direct call `task_id` and `dispatcher` are empty.
+        """
+        return self._run.log_fields
+
+    @property
     def metadata(self) -> dict[str, Any]:
         """The task's metadata: JSON of the caller, which the library does not interpret."""
         if self._metadata is None:
@@ -167,7 +179,8 @@ class TaskContext:
         text = printable(message)
         if _log.isEnabledFor(level):
             task_id = self._run.task_id
-            _log.log(level, "%s%s", "" if task_id is None else f"{task_id}: ", text)
+            name = "" if task_id is None else f"{task_id}: "
+            _log.log(level, "%s%s", name, on_one_line(text), extra=self.log_fields)
         self._run.append_detail(text)
 
 

@@ -83,6 +83,12 @@ class DirectRun:
             started_at=now,
         )
 
+    @property
+    def log_fields(self) -> dict[str, Any]:
+        """What the log records of this call are marked with: it has no stored task and no dispatcher."""
+        queue = (self._defaults and self._defaults.queue) or DEFAULT_QUEUE
+        return {"task_id": "", "alias": self._alias, "queue": queue, "attempt": self.attempt, "dispatcher": ""}
+
     async def report_progress(self, text: str, fraction: float | None) -> None:
         """Keep progress in memory, and log it."""
         self.progress = Progress(text, fraction, self._now())

@@ -46,6 +46,10 @@ class Console:
         """Print a message on stderr; it is never part of the data."""
         self._say(text)
 
+    def say_with(self, say: Callable[[str], None]) -> None:
+        """Give every message to this function instead."""
+        self._say = say
+
     def print(self, text: str = "") -> None:
         """Print a line of data."""
         with delivering():

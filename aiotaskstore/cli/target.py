@@ -7,6 +7,7 @@ import inspect
 import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar, cast
 from urllib.parse import unquote
@@ -45,9 +46,9 @@ class Target:
     guesses_tables: bool = False
     """Whether only a URL was known, so that prefix and schema are what the command line said or the usual ones."""
 
-    @property
+    @cached_property
     def console(self) -> Console:
-        """The console that this command prints on."""
+        """The console that this command prints on, the same at each access."""
         return Console(prints_json=self.prints_json)
 
     @property

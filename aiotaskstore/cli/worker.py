@@ -22,14 +22,11 @@ from aiotaskstore.cli.exit_code import ExitCode
 from aiotaskstore.cli.formatting import counted
 from aiotaskstore.cli.opening import open_in_time
 from aiotaskstore.cli.option import duration_of
+from aiotaskstore.cli.stderr_log import LEVELS, LOG_FORMATS, StderrLog
 from aiotaskstore.cli.supervisor import Supervisor
 from aiotaskstore.cli.target import Target, check_pool, shown, targeted
 from aiotaskstore.mechanics.signals import escalating_signals
 
-_LEVELS = {"errors": logging.ERROR, "warnings": logging.WARNING, "runs": logging.INFO, "debug": logging.DEBUG}
-"""What a worker shows of the log, from little to much."""
-_CHATTY = ("aiosqlite", "aiomysql", "asyncio", "asyncpg", "aiotaskstore.sql")
-"""Loggers that log every statement, or about the event loop: no help in finding out what a task does."""
 _HEARTBEATS = 3
 """How many fit into a lease."""
 _LAST_CHANCE = 1.0
@@ -49,7 +46,9 @@ class Plan:
     drains: bool
     loop: str
     verbosity: str
-    """Which log records it shows: one of `_LEVELS`."""
+    """Which log records it shows: one of `LEVELS`."""
+    log_format: str = "text"
+    """How it writes them: one of `LOG_FORMATS`."""
     wait_limit: float = 0
     """How long it waits at its start for a database that is away."""
 
@@ -69,7 +68,7 @@ class Plan:
         return [
             *queues, *flags, f"--verbosity={self.verbosity}", f"--wait-for-database={self.wait_limit}",
             f"--concurrency={self.concurrency}", f"--grace={self.grace}", f"--lease={self.lease}",
-            f"--loop={self.loop}",
+            f"--loop={self.loop}", f"--log-format={self.log_format}",
         ]  # fmt: skip
 
 
@@ -91,7 +90,9 @@ class Plan:
               help="Wait so long at the start for a database that is away. Else it exits with 75 at once.")  # fmt: skip
 @click.option("-v", "--verbose", is_flag=True, help="Log also at DEBUG, and what handlers report to their context.")
 @click.option("--quiet", is_flag=True, help="Log only warnings and errors, not each start and end of a task.")
-@click.option("--verbosity", type=click.Choice([*_LEVELS]), hidden=True, help="For workers that a worker starts.")
+@click.option("--log-format", default="text", show_default=True, type=click.Choice(LOG_FORMATS),
+              help="Write the log for people, or one JSON object a line.")  # fmt: skip
+@click.option("--verbosity", type=click.Choice([*LEVELS]), hidden=True, help="For workers that a worker starts.")
 @click.option("--with-parent", is_flag=True, hidden=True, help="Stop when standard input is closed.")
 @targeted
 def worker(
@@ -103,7 +104,8 @@ def worker(
     the third exits at once. Exits with 3 if tasks were handed back; they keep their place and their attempt.
 
     The log on stderr has each start and end of a task, and the traceback of each attempt that fails. An app that has
-    configured logging itself keeps its handlers; -v and --quiet then only choose the level.
+    configured logging itself keeps its handlers; -v and --quiet then only choose the level, and --log-format json is
+    refused.
 
     \b
     aiotaskstore worker --app myproject.tasks:store
@@ -118,13 +120,15 @@ def worker(
     store = target.app_store()
     check_pool(store)
     store.dispatcher(**plan.options)  # what is wrong with the options is said before anything opens
-    _log_to_stderr(plan.verbosity)
+    log = StderrLog(plan.verbosity, plan.log_format)
+    log.begin(target.console)
     if plan.verbosity in {"runs", "debug"} and not with_parent:
         _say_plan(target, store, plan, processes)
-    if processes > 1:
-        code = _run_many(target, store, plan, processes)
-    else:
-        code = _in_loop(plan.loop, _run_one(target, store, plan, with_parent=with_parent))
+    with log.ending():
+        if processes > 1:
+            code = _run_many(target, store, plan, processes)
+        else:
+            code = _in_loop(plan.loop, _run_one(target, store, plan, with_parent=with_parent))
     if code:
         raise SystemExit(code)
 
@@ -282,22 +286,6 @@ def _loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop] | None:
         return None
     factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
     return factory
-
-
-def _log_to_stderr(verbosity: str) -> None:
-    """Log to stderr. An app that configured logging keeps its handlers, and without an option its levels."""
-    level, ours = _LEVELS[verbosity], logging.getLogger("aiotaskstore")
-    if not logging.getLogger().handlers:
-        logging.basicConfig(level=level, format="%(asctime)s %(process)d %(levelname)-7s %(message)s")
-        ours.setLevel(level)
-    elif verbosity != "runs":
-        ours.setLevel(level)
-    if verbosity != "debug":
-        logging.getLogger("aiotaskstore.task").setLevel(logging.WARNING)
-    for name in _CHATTY:
-        logger = logging.getLogger(name)
-        logger.setLevel(logger.level or max(level, logging.INFO))
-    logging.getLogger("asyncpg").setLevel(logging.CRITICAL)  # a database that is away is reported by us, in one line
 
 
 def _say_plan(target: Target, store: TaskStore, plan: Plan, processes: int) -> None:

@@ -421,6 +421,15 @@ class Run:
         return self.claim.id
 
     @property
+    def log_fields(self) -> dict[str, Any]:
+        """What the log records of this run are marked with."""
+        claim, dispatcher = self.claim, str(self._dependencies.dispatcher_id)
+        return {
+            "task_id": str(claim.id), "alias": claim.alias, "queue": claim.queue, "attempt": claim.attempt,
+            "dispatcher": dispatcher,
+        }  # fmt: skip
+
+    @property
     def attempt(self) -> int:
         """Which attempt this is, from 1."""
         return self.claim.attempt

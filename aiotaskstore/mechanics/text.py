@@ -50,3 +50,8 @@ def printable(value: object, *, limit: int = 10_000) -> str:
         text = f"<{type(value).__name__} that cannot be printed>"
     text = text.replace("\0", "\\x00").encode(errors="backslashreplace").decode()
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def on_one_line(value: object, *, limit: int = 10_000) -> str:
+    """Return any object as storable text without line breaks, for a log that has a line for each fact."""
+    return "\\n".join(printable(value, limit=limit).splitlines())
