@@ -16,7 +16,8 @@ An engine that the machine lacks is installed into ``.cache`` of this checkout, 
 from tests.servers.errors import EngineMissingError, ServerError
 from tests.servers.mariadb import MariaDB
 from tests.servers.mysql import MySQL
+from tests.servers.pgbouncer import PgBouncer
 from tests.servers.postgresql import PostgreSQL, PostgreSQL14
 from tests.servers.server import Server
 
-__all__ = ["EngineMissingError", "MariaDB", "MySQL", "PostgreSQL", "PostgreSQL14", "Server", "ServerError"]
+__all__ = ["EngineMissingError", "MariaDB", "MySQL", "PgBouncer", "PostgreSQL", "PostgreSQL14", "Server", "ServerError"]

@@ -133,12 +133,16 @@ class PostgreSQL(Server):
         return [self._folder / "postgres", "-D", self.data, *options]
 
     def _greets(self, connection: socket.socket) -> bool:
-        """Ask to log in: during recovery the answer is an error, not an authentication request."""
-        body = struct.pack("!i", 3 << 16) + b"user\0postgres\0database\0postgres\0\0"
-        connection.sendall(struct.pack("!i", 4 + len(body)) + body)
-        answer = connection.recv(1)
-        connection.sendall(b"X\0\0\0\4")
-        return answer == b"R"
+        return greets(connection)
+
+
+def greets(connection: socket.socket) -> bool:
+    """Ask to log in: during recovery the answer is an error, not an authentication request."""
+    body = struct.pack("!i", 3 << 16) + b"user\0postgres\0database\0postgres\0\0"
+    connection.sendall(struct.pack("!i", 4 + len(body)) + body)
+    answer = connection.recv(1)
+    connection.sendall(b"X\0\0\0\4")
+    return answer == b"R"
 
 
 class PostgreSQL14(PostgreSQL):
