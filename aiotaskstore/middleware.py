@@ -17,8 +17,11 @@ from aiotaskstore.mechanics.arguments import check_takes
 class CallNext(Protocol):
     """What a middleware awaits to go on with the run."""
 
-    def __call__(self, context: TaskContext, /) -> Awaitable[Any]:
-        """Call the next middleware, or the handler; return what it returns, raise what it raises."""
+    def __call__(self, context: TaskContext = ..., /) -> Awaitable[Any]:
+        """Call the next middleware, or the handler; return what it returns, raise what it raises.
+
+        There is one context in a run, so it may be left out.
+        """
 
 
 class Middleware(Protocol):
@@ -77,9 +80,9 @@ class _CallNext:
         self._running: Coroutine[Any, Any, Any] | None = None
         self._ended = self._closed = False
 
-    def __call__(self, context: TaskContext) -> Coroutine[Any, Any, Any]:
+    def __call__(self, context: TaskContext | None = None) -> Coroutine[Any, Any, Any]:
         name = name_of(self._middleware)
-        if context is not self._context:
+        if context is not None and context is not self._context:
             raise ConfigurationError(
                 f"The middleware {name} called call_next with {context!r:.100}. It takes the context that the "
                 "middleware was given: `await call_next(context)`."

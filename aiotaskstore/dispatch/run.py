@@ -106,7 +106,7 @@ class Run:
         "_over",
         "_timer",
         "_transaction",
-                "abandoned",
+        "abandoned",
         "begun",
         "claim",
         "context",
