@@ -1,6 +1,7 @@
 """An asyncio-native, durable task queue that lives in the database you already have."""
 
 from aiotaskstore.backoff import Backoff, constant, exponential, fibonacci, steps
+from aiotaskstore.carrier import Carrier, OutgoingTask
 from aiotaskstore.context import TaskContext, current_context
 from aiotaskstore.definition import Draft, TaskDefinition
 from aiotaskstore.definition_record import Definition, DefinitionStatus
@@ -100,6 +101,7 @@ __all__ = [
     "Backoff",
     "CallNext",
     "Cancel",
+    "Carrier",
     "ClaimLost",
     "ClaimLostError",
     "ConfigurationError",
@@ -142,6 +144,7 @@ __all__ = [
     "NotCancellableError",
     "NotInTransactionError",
     "Once",
+    "OutgoingTask",
     "PayloadError",
     "PayloadFunctionError",
     "Progress",

@@ -10,7 +10,8 @@ from uuid import UUID
 
 from aiotaskstore.errors import ConfigurationError
 from aiotaskstore.mechanics.text import on_one_line, printable
-from aiotaskstore.task import Task, load_metadata
+from aiotaskstore.metadata import load_metadata
+from aiotaskstore.task import Task
 
 _log = logging.getLogger("aiotaskstore.task")
 

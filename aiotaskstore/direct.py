@@ -14,11 +14,12 @@ from uuid import UUID
 from aiotaskstore.errors import ConfigurationError
 from aiotaskstore.mechanics.clock import SYSTEM_CLOCK
 from aiotaskstore.mechanics.ids import new_id
+from aiotaskstore.metadata import load_metadata
 from aiotaskstore.options import DefinitionOptions
 from aiotaskstore.queue import DEFAULT_QUEUE
 from aiotaskstore.retention import Retention
 from aiotaskstore.run_transaction import RunTransaction, check_opening
-from aiotaskstore.task import Progress, Task, TaskStatus, load_metadata
+from aiotaskstore.task import Progress, Task, TaskStatus
 
 _log = logging.getLogger("aiotaskstore.task")
 

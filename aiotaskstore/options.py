@@ -14,6 +14,7 @@ from aiotaskstore.errors import ConfigurationError, PayloadError
 from aiotaskstore.mechanics.duration import Duration, seconds
 from aiotaskstore.mechanics.ids import check_chosen_id
 from aiotaskstore.mechanics.text import LONG_LIMIT, NAME_LIMIT, check_text
+from aiotaskstore.metadata import RESERVED_KEY
 from aiotaskstore.payload import ANYTHING, dump
 from aiotaskstore.queue import check_count, queue_name
 from aiotaskstore.retention import Retention, check_retention
@@ -176,6 +177,10 @@ def dump_metadata(metadata: Mapping[str, Any]) -> str | None:
     """Return metadata as JSON text, nothing for none; what cannot be JSON is a `ConfigurationError`."""
     if not metadata:
         return None
+    if RESERVED_KEY in metadata:
+        raise ConfigurationError(
+            f'metadata must not have the key "{RESERVED_KEY}", which the library keeps for itself. Take another name.'
+        )
     try:
         return dump(ANYTHING, dict(metadata), "metadata", METADATA_LIMIT)
     except PayloadError as error:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from aiotaskstore.carrier import Carriers
 from aiotaskstore.definition import Draft
 from aiotaskstore.events import TaskEnqueued
 from aiotaskstore.mechanics.text import size_in_bytes
@@ -76,10 +77,10 @@ NOT_INHERITED = Inherited()
 
 
 class Preparation:
-    """Makes rows of drafts, with the defaults of one store."""
+    """Makes rows of drafts, with the defaults and the carriers of one store."""
 
-    def __init__(self, queues: Mapping[str, Queue], retention: Retention) -> None:
-        self._queues, self._retention = queues, retention
+    def __init__(self, queues: Mapping[str, Queue], retention: Retention, carriers: Carriers) -> None:
+        self._queues, self._retention, self._carriers = queues, retention, carriers
 
     def prepare(
         self,
@@ -91,7 +92,7 @@ class Preparation:
     ) -> PreparedTask:
         """Resolve every option: the task's over the definition's over its queue's over the store's.
 
-        `task_id` is for a draft whose caller chose none.
+        `task_id` is for a draft whose caller chose none. Called in the context of whoever enqueues, for its carriers.
         """
         options = draft.options
         name = options.get("queue") or defaults.queue or DEFAULT_QUEUE
@@ -121,7 +122,7 @@ class Preparation:
             retention=retention.dump(),
         )
         return PreparedTask(
-            row,
+            self._carriers.capture(row) if self._carriers else row,
             live_only=options.get("unique_while") == "live",
             returns=options.get("on_conflict") == "return",
             chosen="id" in options,

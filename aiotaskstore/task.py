@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -132,15 +131,6 @@ class Task:
     expires_at: datetime | None = None
     """When the cleaner may delete the row; `None` for never, or while unfinished."""
     deleted_at: datetime | None = None
-
-
-def load_metadata(text: str | None) -> dict[str, Any]:
-    """Read stored metadata. What somebody else has written there, and is no JSON object, counts as none."""
-    try:
-        metadata = json.loads(text) if text else {}
-    except ValueError:
-        return {}
-    return metadata if isinstance(metadata, dict) else {}
 
 
 class NewTask(NamedTuple):

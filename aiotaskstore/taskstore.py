@@ -6,10 +6,12 @@ import logging
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, Unpack, overload
 from uuid import UUID
 
+from aiotaskstore.carrier import Carrier, Carriers
 from aiotaskstore.connection_argument import check_connection
 from aiotaskstore.definition import AnyDefinition, BoundTask, Draft, TaskDefinition, check_drafts, declared_schedule
 from aiotaskstore.dispatch.dependencies import DispatcherDependencies
@@ -110,6 +112,7 @@ class TaskStore(TaskRouter):
         )  # fmt: skip
         self._hooks = Hooks()
         self._run_hooks = RunHooks(self._hooks)
+        self._carriers = Carriers(self._hooks)
         self._middleware = MiddlewareStack()
         self._ambient = AmbientTransactions()
         self._lifecycle = StoreLifecycle(self._connect, self._assemble, self._hooks)
@@ -389,6 +392,16 @@ class TaskStore(TaskRouter):
         """Add metadata to every task enqueued inside the block; a task's own option wins over it."""
         return metadata(**values)
 
+    def carry(self, *carried: ContextVar[Any] | Carrier) -> None:
+        """Carry context variables from where a task is enqueued to each of its runs, and so to its children.
+
+        Their values must be JSON: else enqueuing is a `ConfigurationError`. A variable that is not set is not carried.
+        The process that enqueues and the one that runs must both name them. Takes carriers, too, which capture and
+        restore whatever they like. Raises `ConfigurationError` for two under one name.
+        """
+        for one in carried:
+            self._carriers.add(one)
+
     async def notify(self, *queues: str) -> None:
         """Wake dispatchers after a commit of yours: where the wake-up cannot ride in your transaction."""
         named = queue_hint(*map(queue_name, queues))
@@ -552,6 +565,7 @@ class TaskStore(TaskRouter):
             storage,
             self._registry,
             self._hooks,
+            self._carriers,
             transactions=self._ambient,
             schedules=self._declared_schedules,
         )
@@ -569,6 +583,7 @@ class TaskStore(TaskRouter):
             registry=self._registry,
             hooks=self._hooks,
             run_hooks=self._run_hooks,
+            carriers=self._carriers,
             middleware=self._middleware,
             queues=self._settings.queues,
             result_limit=self._settings.payload_limit,

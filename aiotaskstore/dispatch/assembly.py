@@ -179,6 +179,7 @@ class Assembly:
             database=self._storage.database,
             hooks=self._hooks,
             run_hooks=given.run_hooks,
+            carriers=given.carriers,
             middleware=given.middleware,
             recorder=self.recorder,
             deadlines=Deadlines(

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 from uuid import UUID
 
+from aiotaskstore.carrier import Carriers
 from aiotaskstore.hooks import Hooks
 from aiotaskstore.mechanics.clock import Clock
 from aiotaskstore.mechanics.notifier import Notifier
@@ -70,6 +71,7 @@ class DispatcherDependencies(NamedTuple):
     """Makes the tasks of schedules, as an enqueue does."""
     hooks: Hooks
     run_hooks: RunHooks
+    carriers: Carriers
     middleware: MiddlewareStack
     queues: dict[str, Queue]
     """Queue defaults by name."""

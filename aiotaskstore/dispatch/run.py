@@ -14,6 +14,7 @@ from uuid import UUID
 
 import anyio
 
+from aiotaskstore.carrier import Carriers
 from aiotaskstore.context import TaskContext, running_context
 from aiotaskstore.definition import AnyDefinition
 from aiotaskstore.dispatch.deadlines import Deadlines
@@ -77,6 +78,7 @@ class RunDependencies:
     database: Database
     hooks: Hooks
     run_hooks: RunHooks
+    carriers: Carriers
     middleware: MiddlewareStack
     recorder: RunRecorder
     deadlines: Deadlines
@@ -246,6 +248,8 @@ class Run:
     def _enter(self) -> TaskContext:
         context, dependencies = TaskContext(self, self._dependencies.store), self._dependencies
         running_context.set(context)
+        if dependencies.carriers:
+            dependencies.carriers.restore(context, self.claim.metadata, self.claim.queue)
         if self.claim.timeout is not None:
             dependencies.deadlines.arm(self, self.claim.timeout)
         if dependencies.run_hooks.has_after:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from contextvars import Context, copy_context
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -42,7 +43,7 @@ class EnqueuingSoon:
         if self._closing:
             raise ConfigurationError(CLOSED)
         task_id = draft.options.get("id") or new_id()
-        task = self._spawn(self._store(draft, task_id, self._preparing.prepare_now(draft, task_id)))
+        task = self._spawn(self._store(draft, task_id, self._preparing.prepare_now(draft, task_id), copy_context()))
         self._storing.add(task)
         task.add_done_callback(self._storing.discard)
         task.add_done_callback(partial(self._check_uncancelled, draft, task_id))
@@ -67,10 +68,12 @@ class EnqueuingSoon:
         finally:
             self._closing = False
 
-    async def _store(self, draft: Draft[Any], task_id: UUID, prepared: PreparedTask | None) -> None:
+    async def _store(
+        self, draft: Draft[Any], task_id: UUID, prepared: PreparedTask | None, enqueued_in: Context
+    ) -> None:
         try:
             if prepared is None:
-                prepared = await self._preparing.prepare(draft, task_id=task_id)
+                prepared = await self._preparing.prepare(draft, task_id=task_id, enqueued_in=enqueued_in)
             await self._enqueuing.enqueue(await self._preparing.identify(draft, prepared))
         except Exception as error:  # noqa: BLE001 - reported to the application, which is not waiting here
             self._report(draft, task_id, error)

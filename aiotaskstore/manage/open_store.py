@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 
+from aiotaskstore.carrier import Carriers
 from aiotaskstore.errors import TaskStoreError
 from aiotaskstore.events import BackgroundEnded, BackgroundFailed
 from aiotaskstore.hooks import Hooks
@@ -44,6 +45,7 @@ class OpenStore:
         storage: Storage,
         registry: Registry,
         hooks: Hooks,
+        carriers: Carriers,
         *,
         transactions: AmbientTransactions,
         schedules: ScheduleRegistry,
@@ -63,7 +65,7 @@ class OpenStore:
         self.known_definitions: KnownDefinitions = KnownDefinitions(storage.definitions, self.calls)
         self.publishing: Publishing = Publishing(storage.definitions, registry, self.calls, self.known_definitions)
         self.preparing: Preparing = Preparing(
-            Preparation(settings.queues, settings.retention),
+            Preparation(settings.queues, settings.retention, carriers),
             self.publishing,
             self.known_definitions,
             storage.definitions,

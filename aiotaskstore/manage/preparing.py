@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
+from contextvars import Context
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
@@ -44,9 +45,14 @@ class Preparing:
         self._registered, self._limit = registered, enqueue_timeout
 
     async def prepare(
-        self, draft: Draft[Any], joined: AmbientTransaction | None = None, *, task_id: UUID | None = None
+        self,
+        draft: Draft[Any],
+        joined: AmbientTransaction | None = None,
+        *,
+        task_id: UUID | None = None,
+        enqueued_in: Context | None = None,
     ) -> PreparedTask:
-        """Make a row of a draft.
+        """Make a row of a draft. `enqueued_in` is the context of whoever enqueues, where that is another one.
 
         Raises `UnknownAliasError` for an alias that nobody knows, `DefinitionInactiveError` for a cancelled definition.
         """
@@ -57,7 +63,11 @@ class Preparing:
             raise
         if alias != draft.alias:
             draft = replace(draft, alias=alias)
-        return self._preparation.prepare(draft, task_id or new_id(), defaults, definition_id, inherited())
+
+        def prepare() -> PreparedTask:
+            return self._preparation.prepare(draft, task_id or new_id(), defaults, definition_id, inherited())
+
+        return prepare() if enqueued_in is None else enqueued_in.run(prepare)
 
     def prepare_now(self, draft: Draft[Any], task_id: UUID) -> PreparedTask | None:
         """Make a row of a draft whose definition is at hand; `None` where it must be read from the database.

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from aiotaskstore.definition_record import Definition, DefinitionStatus
+from aiotaskstore.metadata import load_metadata
 from aiotaskstore.retention import Retention
 from aiotaskstore.storage.side_rows import SideRows
 from aiotaskstore.storage.statements import read
-from aiotaskstore.task import Claim, Task, TaskStatus, load_metadata
+from aiotaskstore.task import Claim, Task, TaskStatus
 
 if TYPE_CHECKING:
     from aiotaskstore.storage.database import Database

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from aiotaskstore import ConfigurationError, Queue, Retention, TaskRouter, TaskStore
+from aiotaskstore.carrier import Carriers
+from aiotaskstore.hooks import Hooks
 from aiotaskstore.manage.ambient_metadata import inherited, metadata
 from aiotaskstore.mechanics.ids import new_id
 from aiotaskstore.options import DefinitionOptions, check_options
@@ -154,7 +156,7 @@ def row(
     kept: Retention | None = None,
 ) -> NewTask:
     """The row that a draft becomes, without a database."""
-    preparation = Preparation({line.name: line} if line else {}, kept or Retention())
+    preparation = Preparation({line.name: line} if line else {}, kept or Retention(), Carriers(Hooks()))
     task = TaskRouter().task(**(declared or {}))(handler)
     draft = task.options(**(chosen or {})).draft()
     return preparation.prepare(draft, new_id(), task.defaults, None, inherited()).row

@@ -422,6 +422,14 @@ SET h.queue = coalesce(:queue, h.queue), h.priority = coalesce(:priority, h.prio
     h.fence = h.fence + IF(h.status = {succeeded}, 0, :void), h.updated_at = :now
 
 -- Rows that are locked: a locking read is current also in a transaction with an older snapshot.
+-- name: metadata_live
+SELECT STRAIGHT_JOIN t.id, t.metadata FROM {ids} JOIN aiotaskstore_tasks t FORCE INDEX (PRIMARY) ON t.id = UNHEX(d.id)
+FOR UPDATE
+
+-- name: metadata_finished
+SELECT STRAIGHT_JOIN h.id, h.metadata FROM {ids} JOIN aiotaskstore_history h FORCE INDEX (PRIMARY) ON h.id = UNHEX(d.id)
+FOR UPDATE
+
 -- name: copy_live
 SELECT STRAIGHT_JOIN {t.copied} FROM {ids} JOIN aiotaskstore_tasks t FORCE INDEX (PRIMARY) ON t.id = UNHEX(d.id)
 FOR UPDATE

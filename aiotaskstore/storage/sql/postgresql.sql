@@ -334,6 +334,12 @@ SET queue = coalesce(:queue::text, queue), priority = coalesce(:priority::int, p
     fence = fence + CASE WHEN status = {succeeded} THEN 0 ELSE :void::int END, updated_at = :now
 WHERE id IN :ids
 
+-- name: metadata_live
+SELECT id, metadata::text FROM aiotaskstore_tasks WHERE id IN :ids
+
+-- name: metadata_finished
+SELECT id, metadata::text FROM aiotaskstore_history WHERE id IN :ids
+
 -- Asked after the commit that added the work: a dispatcher that went to sleep before it has marked itself, one
 -- that marks itself later looks again afterwards. In the inserting statement, hints get lost (docs/adr/0004).
 -- name: notify_sleepers

@@ -228,6 +228,12 @@ SET queue = coalesce(:queue, queue), priority = coalesce(:priority, priority), p
     fence = fence + CASE WHEN status = {succeeded} THEN 0 ELSE :void END, updated_at = :now
 WHERE id IN :ids
 
+-- name: metadata_live
+SELECT id, metadata FROM aiotaskstore_tasks WHERE id IN :ids
+
+-- name: metadata_finished
+SELECT id, metadata FROM aiotaskstore_history WHERE id IN :ids
+
 -- name: copy_live
 SELECT {copied} FROM aiotaskstore_tasks WHERE id IN :ids
 

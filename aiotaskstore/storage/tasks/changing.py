@@ -7,6 +7,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from aiotaskstore.mechanics.text import size_in_bytes
+from aiotaskstore.metadata import keeping_carried
 from aiotaskstore.storage.operation import BEGIN, Call, Row, Steps
 from aiotaskstore.storage.rows import STATUSES
 from aiotaskstore.storage.tasks.both_halves import ActionResult, BothHalves, Copied, LockedRows, Still
@@ -50,13 +51,27 @@ class Changing(BothHalves):
         done: list[UUID] = []
         for payload, some in _by_payload(live, payloads):
             yield from self.withdraw(some)
-            yield Call("update_tasks", {"ids": some, "payload": payload, **values})
+            for metadata, alike in (yield from self._by_metadata("metadata_live", some, changes.metadata)):
+                yield Call("update_tasks", {**values, "ids": alike, "payload": payload, "metadata": metadata})
             yield from self.offer(some)
             done += some
         for payload, some in _by_payload((one.row for one in rows.finished.values()), payloads):
-            yield Call("update_history", {"ids": some, "payload": payload, **values})
+            for metadata, alike in (yield from self._by_metadata("metadata_finished", some, changes.metadata)):
+                yield Call("update_history", {**values, "ids": alike, "payload": payload, "metadata": metadata})
             done += some
         return rows.results(done)
+
+    def _by_metadata(
+        self, statement: str, ids: Sequence[UUID], metadata: str | None
+    ) -> Steps[list[tuple[str | None, Sequence[UUID]]]]:
+        """Group locked rows by the metadata that they get: what carriers have captured stays with each task."""
+        if metadata is None:
+            return [(None, ids)]
+        found = yield Call(statement, {"ids": ids})
+        alike: dict[str | None, list[UUID]] = {}
+        for id_, stored in found:
+            alike.setdefault(keeping_carried(stored, metadata), []).append(self.database.uid(id_))
+        return list(alike.items())
 
     def clone(
         self,
