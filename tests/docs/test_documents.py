@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -57,7 +58,23 @@ def run(runner: Runner, files: list[Block], folder: Path, **environment: str) ->
 def test_a_python_block_runs_as_it_stands(runner: Runner, files: list[Block], tmp_path: Path):
     printed = run(runner, files, tmp_path)
     for line in re.findall(r"^ *print\(.*\)  # prints: (.*)$", files[-1].text, re.MULTILINE):
-        assert line in printed.splitlines()
+        assert line in printed.splitlines(), printed
+
+
+def on_servers() -> list[Any]:
+    """Give the programs that take their database from the environment, such as recipes."""
+    return [
+        pytest.param(files, id=where)
+        for where, files in programs()
+        if any("from_env(" in one.text for one in files) and "asyncio.run(" in files[-1].text
+    ]
+
+
+@pytest.mark.parametrize("files", on_servers())
+def test_a_program_that_takes_its_database_from_the_environment_runs_on_each_server(
+    runner: Runner, files: list[Block], tmp_path: Path, server_url: str
+):
+    run(runner, files, tmp_path, DATABASE_URL=server_url)
 
 
 def test_the_readme_says_what_its_program_prints(runner: Runner, tmp_path: Path):
