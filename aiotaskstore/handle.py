@@ -33,7 +33,7 @@ class TaskClient(Protocol):
     async def cancel(self, task_id: UUID | str, reason: str) -> object:
         """Cancel the task."""
 
-    def progress(self, task_id: UUID | str) -> AsyncIterator[Progress]:
+    def progress(self, task_id: UUID | str, every: Duration | None) -> AsyncIterator[Progress]:
         """Yield the task's progress."""
 
 
@@ -83,7 +83,11 @@ class TaskHandle(Generic[R]):
         """
         await self._client.cancel(self._id, reason)
 
-    async def progress(self) -> AsyncIterator[Progress]:
-        """Yield each progress that the handler reports, from now until the task ends."""
-        async for progress in self._client.progress(self._id):
+    async def progress(self, *, every: Duration | None = None) -> AsyncIterator[Progress]:
+        """Yield each progress that a look finds, from now until the task ends.
+
+        `every` is the time between two looks; without it, the store's `wait_interval`. Raises `TaskNotFoundError` if
+        the task's row is not kept.
+        """
+        async for progress in self._client.progress(self._id, every):
             yield progress

@@ -285,6 +285,12 @@ _FRESH: dict[str, Callable[[], AbstractContextManager[str]]] = {
 }
 
 
+@pytest.fixture(scope="session")
+def databases() -> dict[str, Callable[[], AbstractContextManager[str]]]:
+    """By the engine: a fresh, empty database for as long as a `with` block lasts, for fixtures of a wider scope."""
+    return _FRESH
+
+
 def _aside(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """Run a coroutine on a loop and a thread of its own: the test's loop may not exist yet, or be in use."""
     failures: list[BaseException] = []

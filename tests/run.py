@@ -85,7 +85,12 @@ ON_THE_OLDEST = (
 
 AT_ONCE = ("-n", "3")
 """Most tests wait for databases more than they compute, so three run at once on two cores."""
-SUITE = ((*AT_ONCE, "--ignore", "tests/crash"), (*AT_ONCE, "--dist", "loadgroup", "tests/crash"))
+GROUPED = ("tests/crash", "tests/frameworks")
+"""Folders whose tests share servers of their own: those of one server run in one process."""
+SUITE = (
+    (*AT_ONCE, *(part for folder in GROUPED for part in ("--ignore", folder))),
+    (*AT_ONCE, "--dist", "loadgroup", *GROUPED),
+)
 """The tests of dying processes and servers run by themselves, when the machine is calmer."""
 
 VERSION_PROBE = """

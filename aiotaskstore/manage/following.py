@@ -45,9 +45,13 @@ class Following:
             raise TaskFailedError(found)
         return json.dumps(found.result)
 
-    async def progress(self, task_id: UUID | str) -> AsyncIterator[Progress]:
-        """Follow a task's progress until it ends; yields each state that a look finds, at `wait_interval`."""
+    async def progress(self, task_id: UUID | str, every: Duration | None = None) -> AsyncIterator[Progress]:
+        """Follow a task's progress until it ends; yields each state that a look finds.
+
+        `every` is the time between two looks, by default `wait_interval`.
+        """
         store = self._require_open()
+        pause = store.settings.wait_interval if every is None else seconds(every, "every", above_zero=True)
         wanted = require_id(task_id)
         tasks, seen = store.storage.tasks, None
         while True:
@@ -59,7 +63,7 @@ class Following:
                 raise TaskNotFoundError(wanted)
             if status.finished:
                 return
-            await asyncio.sleep(store.settings.wait_interval)
+            await asyncio.sleep(pause)
 
     async def _finished(
         self,

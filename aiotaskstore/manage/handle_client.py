@@ -34,9 +34,9 @@ class HandleClient:
         """Wait for its result, as JSON text."""
         return self._following.result(task_id, timeout)
 
-    def progress(self, task_id: UUID | str) -> AsyncIterator[Progress]:
+    def progress(self, task_id: UUID | str, every: Duration | None) -> AsyncIterator[Progress]:
         """Follow its progress."""
-        return self._following.progress(task_id)
+        return self._following.progress(task_id, every)
 
     async def cancel(self, task_id: UUID | str, reason: str) -> object:
         """Cancel it."""

@@ -91,6 +91,9 @@ class Reading(TaskCalls):
         """
         return await self._following.wait(id, timeout)
 
-    def watch(self, id: UUID | str) -> AsyncIterator[Progress]:
-        """Follow a task's progress until it ends; yields each state that it finds, at `wait_interval`."""
-        return self._following.progress(id)
+    def watch(self, id: UUID | str, *, every: Duration | None = None) -> AsyncIterator[Progress]:
+        """Follow a task's progress until it ends; yields each state that it finds.
+
+        `every` is the time between two looks; without it, the store's `wait_interval`.
+        """
+        return self._following.progress(id, every)

@@ -26,6 +26,8 @@ BORROWED = {
     "executor": {"storage/sqlite"},  # concurrent.futures calls it so
     "worker": {"cli"},  # the word of the command line
     "ctx": {"cli"},  # click calls it so
+    "headers": {"integrations"},  # HTTP calls them so
+    "tags": {"integrations/fastapi.py"},  # FastAPI calls them so
 }
 """Banned words that something else, which we use there, is called by."""
 TYPES = {

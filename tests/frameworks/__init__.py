@@ -1,0 +1,1 @@
+"""Web applications as their readers would run them, over HTTP."""
