@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from uuid import uuid4
-
 import httpx2
 import pytest
 
@@ -51,7 +49,7 @@ async def test_a_task_shows_its_progress_but_not_its_payload(client: httpx2.Asyn
     assert finished["result"] == 3
 
 
-@pytest.mark.parametrize("wrong", [str(uuid4()), "no-uuid", "%00", "x" * 2000])
+@pytest.mark.parametrize("wrong", ["01909b6e-7c6e-7d05-bcd5-7c2a3c9f0d3a", "no-uuid", "%00", "x" * 2000])
 async def test_an_unknown_task_is_404_whatever_is_asked_of_it(client: httpx2.AsyncClient, wrong: str):
     for method, path in (("GET", ""), ("POST", "/cancel"), ("GET", "/events")):
         response = await client.request(method, f"/tasks/{wrong}{path}")
