@@ -44,6 +44,7 @@ from aiotaskstore.events import (
     DispatcherStopped,
     Event,
     ListenerFailed,
+    QueuesMeasured,
     ScheduleFired,
     TaskClaimed,
     TaskEnqueued,
@@ -54,9 +55,10 @@ from aiotaskstore.events import (
 )
 from aiotaskstore.finish_reason import FinishReason
 from aiotaskstore.handle import TaskHandle
+from aiotaskstore.health import DispatcherHealth, StoreHealth
 from aiotaskstore.manage.changing import TaskChanges
 from aiotaskstore.manage.definitions import DefinitionChanges, DefinitionFilters
-from aiotaskstore.manage.dispatchers import DispatcherInfo
+from aiotaskstore.manage.dispatcher_info import DispatcherInfo
 from aiotaskstore.manage.queues import QueueInfo
 from aiotaskstore.manage.schedules import ScheduleFilters
 from aiotaskstore.middleware import CallNext, Middleware
@@ -72,6 +74,7 @@ from aiotaskstore.protocols import (
     TaskReader,
 )
 from aiotaskstore.queue import Queue
+from aiotaskstore.queue_measurement import QueueMeasurement
 from aiotaskstore.recurrence import (
     Cron,
     DayOfWeek,
@@ -115,6 +118,7 @@ __all__ = [
     "DefinitionNotFoundError",
     "DefinitionStatus",
     "Dispatcher",
+    "DispatcherHealth",
     "DispatcherInfo",
     "DispatcherOptions",
     "DispatcherOutdated",
@@ -150,6 +154,8 @@ __all__ = [
     "Progress",
     "Queue",
     "QueueInfo",
+    "QueueMeasurement",
+    "QueuesMeasured",
     "Recurrence",
     "RecurrenceRule",
     "Retention",
@@ -164,6 +170,7 @@ __all__ = [
     "SchemaOutdatedError",
     "SchemaTooNewError",
     "Snooze",
+    "StoreHealth",
     "StoreOptions",
     "Task",
     "TaskCancelledError",

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from aiotaskstore.queue_measurement import QueueMeasurement
 from aiotaskstore.task import TaskStatus
 
 
@@ -132,6 +133,23 @@ class ScheduleFired(TaskEvent):
     """When the task was planned for."""
     lag: float = 0.0
     """Seconds from the occurrence until a dispatcher looked at it, by the database's clock."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueuesMeasured(Event):
+    """An open store has measured the queues, as it does every few seconds while somebody listens to this event.
+
+    The counts are of the whole database and have limits, so that millions of tasks cost no more than thousands.
+    """
+
+    queues: tuple[QueueMeasurement, ...]
+    """The queues that have unfinished tasks, are paused, or are named by a dispatcher; at most 200, by name."""
+    dispatchers: int
+    """How many dispatchers of all processes are alive."""
+    schedule_overdue: float
+    """Seconds for which the active schedule that is due the longest has been due; 0 where none is."""
+    took: float
+    """Seconds that the measurement took."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from aiotaskstore.dispatch.run_until_signal import check_main_thread, run_until_
 from aiotaskstore.errors import ConfigurationError, TaskStoreError
 from aiotaskstore.events import BackgroundFailed, Event
 from aiotaskstore.handle import TaskHandle
+from aiotaskstore.health import StoreHealth
 from aiotaskstore.hooks import Hooks, check_kind
 from aiotaskstore.manage.ambient_metadata import metadata
 from aiotaskstore.manage.ambient_transaction import AmbientTransaction, AmbientTransactions
@@ -506,6 +507,13 @@ class TaskStore(TaskRouter):
     def off(self, kind: type[E], listener: Callable[[E], Any]) -> None:
         """Send a listener no more events of a kind; one that `on` was never given for it is left as it is."""
         self._hooks.off(kind, listener)
+
+    def health(self) -> StoreHealth:
+        """Return whether the store and its dispatchers in this process can do their work now, and if not, why.
+
+        It asks no database and waits for nothing; callable from any thread, so that a blocked event loop shows too.
+        """
+        return self._lifecycle.health()
 
     def before(self, hook: Before) -> Before:
         """Call `hook(context)` before the handler of each run here: `store.before(fn)`, or as a decorator.

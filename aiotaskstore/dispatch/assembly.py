@@ -25,6 +25,7 @@ from aiotaskstore.dispatch.key_sweep import KeySweep
 from aiotaskstore.dispatch.lease import Lease
 from aiotaskstore.dispatch.listening import Listening
 from aiotaskstore.dispatch.loop_backoff import LoopBackoffs
+from aiotaskstore.dispatch.loop_lag import LoopLag
 from aiotaskstore.dispatch.loops import Loops
 from aiotaskstore.dispatch.outcome_events import OutcomeEvents
 from aiotaskstore.dispatch.promoter import Promoter
@@ -62,6 +63,7 @@ class Assembly:
         self._storage, self._hooks = dependencies.storage, dependencies.hooks
         self.backoffs: LoopBackoffs = LoopBackoffs(self._hooks)
         self.loops: Loops = Loops(life.tasks, self.backoffs)
+        self.loop_lag: LoopLag = LoopLag()
         self._make_waking()
         self._make_runs()
         self._make_heartbeat()

@@ -11,7 +11,9 @@ from uuid import UUID
 from aiotaskstore.dispatch.dependencies import DispatcherDependencies
 from aiotaskstore.dispatch.dispatcher_settings import DispatcherSettings
 from aiotaskstore.dispatch.instance import DispatcherInstance
+from aiotaskstore.dispatch.instance_health import health_of, stopped
 from aiotaskstore.errors import ConfigurationError, TaskStoreError
+from aiotaskstore.health import DispatcherHealth
 from aiotaskstore.mechanics.duration import Duration, seconds
 from aiotaskstore.queue import check_count
 
@@ -76,6 +78,13 @@ class Dispatcher:
     def active(self) -> int:
         """How many tasks are running now."""
         return len(self._instance.in_flight.runs) if self._instance else 0
+
+    def health(self) -> DispatcherHealth:
+        """Return whether it can do its work now, without asking the database; callable from any thread."""
+        instance, failed = self._instance, self._failed
+        if instance is None or instance.affinity.gone:
+            return stopped(self.settings, failed.life.failure if failed is not None else None)
+        return health_of(instance, self.settings)
 
     async def start(self) -> None:
         """Begin to claim and run tasks. If the dispatcher is running already, do nothing.

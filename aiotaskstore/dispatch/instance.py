@@ -17,6 +17,7 @@ from aiotaskstore.dispatch.shutdown import Shutdown
 from aiotaskstore.events import BackgroundEnded, DispatcherStarted, DispatcherStopped
 from aiotaskstore.mechanics.affinity import Affinity
 from aiotaskstore.mechanics.ids import new_id
+from aiotaskstore.storage.database import Database
 
 
 class DispatcherInstance:
@@ -57,6 +58,11 @@ class DispatcherInstance:
         """The claims and runs of this instance."""
         return self.assembly.in_flight
 
+    @property
+    def database(self) -> Database:
+        """The database whose tasks it runs."""
+        return self._database
+
     def prepare_run_once(self, limit: int | None) -> RunOnce:
         """Make the instance run due tasks once, at most `limit`, and stop then. Call this before the start."""
         self.run_once = self.assembly.run_once(limit)
@@ -75,6 +81,7 @@ class DispatcherInstance:
     async def _begin(self) -> None:
         """Register the dispatcher, then start the recorder, the heartbeat and all other loops."""
         assembly = self.assembly
+        assembly.loops.keep(assembly.loop_lag.run(assembly.loops.closing), "loop lag")
         await self._database.probe()
         await self._dependencies.publish()
         await assembly.registration.register()

@@ -23,6 +23,11 @@ class Lease:
         """Whether the last heartbeat with a reply is recent enough that our claims are still ours."""
         return time.monotonic() - self._renewed_at < self.trusted_for
 
+    @property
+    def age(self) -> float:
+        """Seconds since the last heartbeat with a reply was sent; before the first one, since the start."""
+        return time.monotonic() - self._renewed_at
+
     def renewed_since(self, instant: float) -> bool:
         """Return whether a heartbeat sent after this instant of the monotonic clock got a reply."""
         return self._renewed_at > instant

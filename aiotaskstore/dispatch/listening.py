@@ -39,6 +39,8 @@ class Listening:
         self._stop: Callable[[], None] = lambda: None
         self.active: bool = False
         """Whether hints of other processes can arrive now."""
+        self.can_listen: bool = True
+        """Whether this database and driver can notify, as far as that is known."""
         self.tried: asyncio.Event = asyncio.Event()
         """Set once `active` is known: after the first try to listen."""
 
@@ -48,7 +50,7 @@ class Listening:
             try:
                 async with self._database.listen(self._receive) as listener:
                     self._backoff.reset()
-                    self.active = listener is not None
+                    self.active = self.can_listen = listener is not None
                     self.tried.set()
                     if listener is not None:
                         self._receive(ANY_QUEUE)  # hints may have been sent before this connection listened

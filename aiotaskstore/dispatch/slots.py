@@ -19,6 +19,11 @@ class Slots:
         """Return how many tasks of this queue may be claimed now."""
         return self._limits.get(queue, self._default) - self._taken.get(queue, 0)
 
+    @property
+    def in_use(self) -> dict[str, int]:
+        """How many slots of each queue are taken; callable from any thread."""
+        return dict(self._taken)
+
     def take(self, queue: str) -> None:
         """Use a slot."""
         self._taken[queue] = self._taken.get(queue, 0) + 1

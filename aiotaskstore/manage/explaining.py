@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
-from aiotaskstore.manage.dispatchers import DispatcherInfo, infos
+from aiotaskstore.manage.dispatcher_info import DispatcherInfo, infos
 from aiotaskstore.mechanics.duration import written
 from aiotaskstore.storage.listing import Listing, page
 from aiotaskstore.storage.operation import Steps

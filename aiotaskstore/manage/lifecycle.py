@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import Protocol
 
 from aiotaskstore.errors import ConfigurationError, TaskStoreError
+from aiotaskstore.health import DispatcherHealth, StoreHealth
 from aiotaskstore.hooks import Hooks
 from aiotaskstore.manage.calls import CLOSED
 from aiotaskstore.manage.open_store import OpenStore
@@ -18,14 +19,17 @@ _INHERITED: list[OpenStore] = []
 """Stores that our parent process had open at a fork. Kept, since closing their connections here could harm it."""
 
 
-class Stoppable(Protocol):
-    """What a closing store needs of a dispatcher."""
+class StartedDispatcher(Protocol):
+    """What a store needs of a dispatcher that has started."""
 
     def begin_stop(self) -> object:
         """Begin to stop, without waiting."""
 
     async def stop(self) -> object:
         """Wait until it has stopped."""
+
+    def health(self) -> DispatcherHealth:
+        """Return its health."""
 
 
 class StoreLifecycle:
@@ -40,13 +44,25 @@ class StoreLifecycle:
         self._changing = asyncio.Lock()
         self.held: bool = False
         """Whether somebody else closes it: a test that shares its database with an application under it."""
-        self.running: set[Stoppable] = set()
+        self.running: set[StartedDispatcher] = set()
         """The dispatchers that are not stopped."""
 
     @property
     def is_open(self) -> bool:
         """Whether it is connected, and what it was opened on still there."""
         return self._opened is not None and not self._opened.affinity.gone
+
+    def health(self) -> StoreHealth:
+        """Return the store's health, and its dispatchers'; callable from any thread."""
+        opened, is_open = self._opened, self.is_open
+        dispatchers = tuple(one.health() for one in tuple(self.running)) if is_open else ()
+        failure = opened.background.failure if opened is not None and is_open else None
+        problems = [] if is_open else ["the store is not open"]
+        problems += [] if failure is None else [str(failure)]
+        problems += [f"dispatcher {one.name}: {problem}" for one in dispatchers for problem in one.problems]
+        live = failure is None and all(one.live for one in dispatchers)
+        ready = live and is_open and all(one.ready for one in dispatchers)
+        return StoreHealth(open=is_open, live=live, ready=ready, problems=tuple(problems), dispatchers=dispatchers)
 
     def require_open(self) -> OpenStore:
         """Return the open store; raises `ConfigurationError` where it is closed, or open on another event loop."""

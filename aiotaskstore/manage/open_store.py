@@ -16,6 +16,7 @@ from aiotaskstore.manage.enqueuing_soon import EnqueuingSoon
 from aiotaskstore.manage.granting import KeyGranter
 from aiotaskstore.manage.inserting import Inserting
 from aiotaskstore.manage.known_definitions import KnownDefinitions
+from aiotaskstore.manage.measuring import Measuring
 from aiotaskstore.manage.notifying import NotificationSender
 from aiotaskstore.manage.preparing import Preparing
 from aiotaskstore.manage.publishing import Publishing
@@ -93,6 +94,7 @@ class OpenStore:
             self.preparing, self.enqueuing, self.calls, hooks, self.background.spawn
         )
         self.waiting: Waiting = Waiting(storage, hooks, check=self.calls.check, interval=settings.wait_interval)
+        self._measuring = Measuring(storage, hooks)
         self._sender = NotificationSender(storage.database, hooks)
         self.notifier.subscribe(self._sender.receive, self.known_definitions.receive)
 
@@ -104,6 +106,7 @@ class OpenStore:
         self.background.keep(self.granter.run(), "key granter")
         self.background.keep(self.waiting.run(), "look for finished tasks")
         self.background.keep(self._sender.run(), "notifier")
+        self.background.keep(self._measuring.run(), "measuring")
         self.hooks.spawn_with(self.background.spawn)
 
     async def publish(self) -> None:

@@ -10,7 +10,7 @@ from itertools import groupby
 
 from aiotaskstore.manage import actions
 from aiotaskstore.manage.acting import Actions
-from aiotaskstore.manage.dispatchers import DispatcherInfo, infos
+from aiotaskstore.manage.dispatcher_info import DispatcherInfo, infos
 from aiotaskstore.manage.open_store import OpenStore
 from aiotaskstore.mechanics.text import check_text
 from aiotaskstore.queue import queue_name

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from aiotaskstore.storage.definitions import Definitions
+from aiotaskstore.storage.depths import Depths
 from aiotaskstore.storage.dispatchers import Dispatchers
 from aiotaskstore.storage.operation import Call, Steps
 from aiotaskstore.storage.queues import Queues
@@ -37,6 +38,7 @@ class Storage:
         self.dispatchers: Dispatchers = Dispatchers(database)
         self.definitions: Definitions = Definitions(database)
         self.queues: Queues = Queues(database)
+        self.depths: Depths = Depths(database)
         self.schedules: Schedules = Schedules(database, tasks)
 
     def unopened_copy(self) -> Storage | None:

@@ -91,6 +91,8 @@ class Hot:
         await self.run(lambda: tasks.enqueue(rows))
         await self.run(lambda: tasks.promote(size))
         await self.run(tasks.next_due)
+        for name in ("pending_depth", "scheduled_depths", "waiting_depths", "running_depths"):
+            await self.session.run(Call(name, {"queue": "default", "limit": size}))
         await self.manage(ids)
         claims = await self.run(lambda: tasks.claim(me, [("default", size), ("other", 10)], ["work"]))
         assert len(claims) == size

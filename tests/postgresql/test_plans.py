@@ -350,3 +350,27 @@ async def test_what_passes_serialization_keys_on_reads_no_more_than_its_keys(
                 assert plan.ways <= KEY_WAYS[name], name
                 hot.dead += 2 * len(some)  # what was explained was done, and taken back
         await hot.sql("ANALYZE aiotaskstore_tasks")
+
+
+DEPTH_WAYS = {
+    "pending_depth": {"Index Only Scan tasks_to_claim"},
+    "scheduled_depths": {"Index Scan tasks_to_promote"},
+    "waiting_depths": {"Index Scan tasks_waiting"},
+    "running_depths": {"Index Scan tasks_of_dispatcher"},
+}
+"""The one way to what is measured of the queues."""
+
+
+async def test_measuring_reads_no_more_rows_than_it_counts(hot: Hot):
+    steps = {name: Call(name, {"queue": "default", "limit": FEW}) for name in DEPTH_WAYS}
+    for _ in range(8):
+        for step in steps.values():
+            await hot.explainer.explain(step)
+    await hot.sql("ANALYZE aiotaskstore_tasks")
+    await hot.fill()
+    for _ in range(2):
+        for name, step in steps.items():
+            plan = await hot.explainer.explain(step)
+            assert plan.ways == DEPTH_WAYS[name], name
+            assert plan.buffers <= BLOCKS * FEW + hot.dead // DEAD_IN_A_BLOCK, f"{name} read {plan.buffers} blocks"
+        await hot.sql("ANALYZE aiotaskstore_tasks")

@@ -449,6 +449,27 @@ WHERE r.queue = :queue ORDER BY r.priority, r.run_at, r.id LIMIT 1
 -- name: pending_queues
 SELECT DISTINCT queue FROM aiotaskstore_ready
 
+-- name: pending_depth
+SELECT count(*), min(run_at), :now FROM (
+    SELECT r.run_at FROM aiotaskstore_ready r FORCE INDEX (to_claim)
+    WHERE r.queue = :queue ORDER BY r.priority, r.run_at, r.id LIMIT :limit) d
+
+-- Here one index has every status, in the order of `run_at`.
+-- name: scheduled_depths
+SELECT queue, count(*), min(run_at), :now FROM (
+    SELECT t.queue, t.run_at FROM aiotaskstore_tasks t FORCE INDEX (to_promote)
+    WHERE t.status = {scheduled} AND t.deleted_at IS NULL ORDER BY t.run_at LIMIT :limit) d GROUP BY queue
+
+-- name: waiting_depths
+SELECT queue, count(*), min(run_at), :now FROM (
+    SELECT t.queue, t.run_at FROM aiotaskstore_tasks t FORCE INDEX (to_promote)
+    WHERE t.status = {waiting} AND t.deleted_at IS NULL ORDER BY t.run_at LIMIT :limit) d GROUP BY queue
+
+-- name: running_depths
+SELECT queue, count(*), min(run_at), :now FROM (
+    SELECT t.queue, t.run_at FROM aiotaskstore_tasks t FORCE INDEX (to_promote)
+    WHERE t.status = {running} AND t.deleted_at IS NULL ORDER BY t.run_at LIMIT :limit) d GROUP BY queue
+
 -- Which of these queues have pending tasks: a probe a queue. With statistics of an empty table the statement above
 -- reads the whole index instead of its first entry for each queue.
 -- name: pending_among

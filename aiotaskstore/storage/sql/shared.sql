@@ -281,6 +281,30 @@ WITH RECURSIVE q (queue) AS (
 )
 SELECT queue FROM q WHERE queue IS NOT NULL
 
+-- How many pending tasks a queue has, at most :limit, and which of these is due first: the first entries of the index.
+-- name: pending_depth
+SELECT count(*), min(run_at), :now FROM (
+    SELECT run_at FROM aiotaskstore_tasks
+    WHERE queue = :queue AND status = {pending} AND deleted_at IS NULL ORDER BY priority, run_at, id LIMIT :limit) d
+
+-- The same by queue for other statuses, of which :limit are counted over all queues together. Their order is that of an
+-- index, so that none of them reads more than it counts.
+-- name: scheduled_depths
+SELECT queue, count(*), min(run_at), :now FROM (
+    SELECT queue, run_at FROM aiotaskstore_tasks
+    WHERE status = {scheduled} AND deleted_at IS NULL ORDER BY run_at LIMIT :limit) d GROUP BY queue
+
+-- name: waiting_depths
+SELECT queue, count(*), min(run_at), :now FROM (
+    SELECT queue, run_at FROM aiotaskstore_tasks
+    WHERE status = {waiting} AND deleted_at IS NULL ORDER BY serialization_key, priority, run_at, id LIMIT :limit) d
+GROUP BY queue
+
+-- name: running_depths
+SELECT queue, count(*), min(run_at), :now FROM (
+    SELECT queue, run_at FROM aiotaskstore_tasks
+    WHERE status = {running} AND deleted_at IS NULL ORDER BY dispatcher_id LIMIT :limit) d GROUP BY queue
+
 -- At most :limit serialization keys for which tasks wait, in order, each with whether it is free: one probe a key, and a
 -- level of recursion.
 -- The scalar subqueries keep a planner from reading every row once instead.
