@@ -53,6 +53,7 @@ from aiotaskstore.events import (
     TaskRetried,
     TaskStarted,
 )
+from aiotaskstore.finding import Finding, Severity
 from aiotaskstore.finish_reason import FinishReason
 from aiotaskstore.handle import TaskHandle
 from aiotaskstore.health import DispatcherHealth, StoreHealth
@@ -134,6 +135,7 @@ __all__ = [
     "Event",
     "Every",
     "Fail",
+    "Finding",
     "FinishReason",
     "Frequency",
     "HandlerContext",
@@ -169,6 +171,7 @@ __all__ = [
     "ScheduleStatus",
     "SchemaOutdatedError",
     "SchemaTooNewError",
+    "Severity",
     "Snooze",
     "StoreHealth",
     "StoreOptions",

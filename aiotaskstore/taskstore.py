@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from contextvars import ContextVar
@@ -20,12 +21,14 @@ from aiotaskstore.dispatch.dispatcher_settings import DispatcherOptions, Dispatc
 from aiotaskstore.dispatch.run_until_signal import check_main_thread, run_until_signal
 from aiotaskstore.errors import ConfigurationError, TaskStoreError
 from aiotaskstore.events import BackgroundFailed, Event
+from aiotaskstore.finding import Finding
 from aiotaskstore.handle import TaskHandle
 from aiotaskstore.health import StoreHealth
 from aiotaskstore.hooks import Hooks, check_kind
 from aiotaskstore.manage.ambient_metadata import metadata
 from aiotaskstore.manage.ambient_transaction import AmbientTransaction, AmbientTransactions
 from aiotaskstore.manage.definitions import DefinitionManager
+from aiotaskstore.manage.diagnosis import diagnose, nothing_there
 from aiotaskstore.manage.dispatchers import DispatcherManager
 from aiotaskstore.manage.drafting import draft_by_alias
 from aiotaskstore.manage.following import Following
@@ -37,6 +40,7 @@ from aiotaskstore.manage.schedules import ScheduleManager
 from aiotaskstore.manage.settings import StoreSettings
 from aiotaskstore.manage.tasks import TaskManager
 from aiotaskstore.manage.transactions import Transactions
+from aiotaskstore.manage.work_checks import Declared
 from aiotaskstore.mechanics.clock import Clock
 from aiotaskstore.mechanics.duration import Duration
 from aiotaskstore.mechanics.flag import check_flag
@@ -189,6 +193,20 @@ class TaskStore(TaskRouter):
         Safe to repeat and to run from several processes at once.
         """
         return await self._lifecycle.migrate()
+
+    async def diagnose(self) -> list[Finding]:
+        """Look for what is wrong with the database and with what uses it, whether the store is open or not.
+
+        Changes nothing, migrates nothing, and works on tables of any version. Each check takes 10 s at most, and one
+        that fails is a finding itself. It counts every unfinished task: call it for people, not in a loop. Raises
+        `DatabaseUnavailableError` if the database cannot be reached.
+        """
+        missing = self._lifecycle.missing()
+        if missing:
+            return nothing_there(missing)
+        began = time.monotonic()
+        async with self._lifecycle.reading() as storage:
+            return await diagnose(storage, self._declared(), time.monotonic() - began)
 
     def ddl(self) -> str:
         """Return the SQL that `migrate` runs, as text."""
@@ -560,6 +578,15 @@ class TaskStore(TaskRouter):
         self._location = location
         self._transactions.limit = self._settings.transaction_timeout_on(one_writer=location.one_writer)
         self._transactions.locks = location.one_writer
+
+    def _declared(self) -> Declared:
+        slots = sum(one.concurrency or 0 for one in self._settings.queues.values())
+        return Declared(
+            frozenset(self._registry.aliases),
+            frozenset(one.name for one in self._declared_schedules),
+            slots,
+            self._location.pool_size,
+        )
 
     def _connect(self) -> Storage:
         return self._location.connect()

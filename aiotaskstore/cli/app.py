@@ -11,6 +11,7 @@ from aiotaskstore.cli.clean import clean
 from aiotaskstore.cli.console import delivering
 from aiotaskstore.cli.definitions import list_definitions
 from aiotaskstore.cli.demo import demo
+from aiotaskstore.cli.doctor import doctor
 from aiotaskstore.cli.enqueue import enqueue
 from aiotaskstore.cli.exec import execute
 from aiotaskstore.cli.exit_code import Failure, code_of, plain, sentence_of
@@ -86,6 +87,7 @@ for _command in (
     schedules,
     workers,
     stats,
+    doctor,
     migrate,
 ):
     commands.add_command(_command)

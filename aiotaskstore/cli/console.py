@@ -7,6 +7,7 @@ import importlib.util
 import os
 import shutil
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 _LINE_EVERY = 1.0
 """Seconds between lines of progress where nobody watches."""
 _BAR = 30
+_NARROWEST = 30
+"""Columns that a text gets, however narrow the terminal."""
 _COLOURS = {"succeeded": "green", "failed": "red", "interrupted": "red", "running": "cyan", "cancelled": "yellow"}
 
 
@@ -61,6 +64,19 @@ class Console:
         self.print(f"{_styled(f'{name:<{width}}', dim=True)} {first}")
         for line in more:
             self.print(f"{'':<{width}} {line}")
+
+    @property
+    def on_terminal(self) -> bool:
+        """Whether data goes to a terminal, where people read it, and not to a pipe or a file."""
+        return _is_terminal(sys.stdout)
+
+    def print_paragraph(self, label: str, text: str, *, colour: str | None = None) -> None:
+        """Print a label and a text that is broken into lines beside it."""
+        width = max(_NARROWEST, shutil.get_terminal_size().columns - len(label) - 1)
+        first, *more = textwrap.wrap(text, width, break_on_hyphens=False) or [""]
+        self.print(f"{_styled(label, fg=colour) if colour else label}{first}")
+        for line in more:
+            self.print(f"{'':<{len(label)}}{line}")
 
     def json(self, value: Any) -> None:
         """Print a value as JSON: an object, or a list with an item a line."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from typing import Protocol
 
 from aiotaskstore.errors import ConfigurationError, TaskStoreError
@@ -138,6 +138,25 @@ class StoreLifecycle:
             return await migrations.migrate(database)
         finally:
             await database.close()
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[Storage]:
+        """Lend the storage of the open store; else one that is opened for the block, only to be read."""
+        if self.is_open:
+            opened = self.require_open()
+            opened.calls.refuse_own_lock("Diagnose after the block.")
+            yield opened.storage
+            return
+        storage = self._connect()
+        await storage.database.open_for_reading()
+        try:
+            yield storage
+        finally:
+            await storage.database.close()
+
+    def missing(self) -> str:
+        """Return a sentence that says that there is no database, where opening the store would make one."""
+        return "" if self.is_open else self._connect().database.missing()
 
     def _leave_behind(self) -> None:
         """Abandon what was opened on a loop that is closed, or by the process that we are a fork of."""

@@ -15,8 +15,9 @@ from aiotaskstore.mechanics.clock import Clock
 from aiotaskstore.mechanics.hint import Hint
 from aiotaskstore.mechanics.loaded_types import is_sqlalchemy
 from aiotaskstore.mechanics.notifier import Subscriber
+from aiotaskstore.storage.check import Check
 from aiotaskstore.storage.faults import explain_callers_conflict
-from aiotaskstore.storage.operation import Operation, Step, T
+from aiotaskstore.storage.operation import Call, Operation, Rows, Step, Steps, T
 from aiotaskstore.storage.retrying import RetryRule, run_retrying
 from aiotaskstore.storage.running import run_operation
 from aiotaskstore.storage.session import Session
@@ -41,6 +42,8 @@ class Database(ABC):
     table_names: TableNames
     kind: ClassVar[str]
     """The dialect's name, as its .sql file has it."""
+    driver: ClassVar[str]
+    """The package that connects to it."""
     syntax: ClassVar[Syntax]
     """What this dialect writes for `:now` and `:later(x)`."""
     joins: ClassVar[str]
@@ -78,6 +81,14 @@ class Database(ABC):
     @abstractmethod
     async def close(self) -> None:
         """Disconnect; the application's own pool stays open."""
+
+    async def open_for_reading(self) -> None:
+        """Connect to find something out; nothing is made or changed by it. Otherwise the same as `open`."""
+        await self.open()
+
+    def missing(self) -> str:
+        """Return a sentence that says that there is no such database, where `open` would make one; else nothing."""
+        return ""
 
     def abandon(self) -> None:
         """Close the connections of an event loop that is closed itself, without waiting."""
@@ -145,6 +156,18 @@ class Database(ABC):
     async def probe(self) -> None:
         """Test, before the first claim, which features this server really has."""
         return
+
+    @abstractmethod
+    def checks(self) -> list[Check]:
+        """Return what a diagnosis looks at that only this dialect has."""
+
+    async def rows(self, name: str) -> Rows:
+        """Run one named statement that writes nothing and has no parameters."""
+
+        def run() -> Steps[Rows]:
+            return (yield Call(name))
+
+        return await self.read(run)
 
     async def read(self, operation: Operation[T], *, limit: float | None = None) -> T:
         """Run an operation that writes nothing; if its connection is lost, run it again on another connection.

@@ -21,6 +21,9 @@ from aiotaskstore.storage.transaction_limiter import TransactionLimiter
 from aiotaskstore.storage.url import DatabaseURL
 from aiotaskstore.storage.watchdog import CLEANUP, Watchdog
 
+_A_DISPATCHERS_OWN = 2
+"""Connections of a dispatcher beside the store's: for its heartbeat, and to listen."""
+
 
 class ServerConnector(Connector[Any]):
     """A connector that can also reset the session of a connection."""
@@ -74,6 +77,8 @@ class ServerDatabase(Database):
         super().__init__(table_names=table_names, clock=clock, deadline=deadline)
         self._url, self._application_pool, self._connector = url, application_pool, connector
         self._pool: Pool[Any] = Pool(connector, pool_size)
+        self.most_connections: int = 2 * pool_size + _A_DISPATCHERS_OWN
+        """How many connections the store of one dispatcher may open."""
         self._lent: Pool[Any] = Pool(connector, pool_size)
         """Only for the application's transactions: our statements never run in a session that it has changed."""
         self._transactions = TransactionLimiter(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from aiotaskstore.storage.definitions import Definitions
 from aiotaskstore.storage.depths import Depths
 from aiotaskstore.storage.dispatchers import Dispatchers
+from aiotaskstore.storage.inspection import Inspection
 from aiotaskstore.storage.operation import Call, Steps
 from aiotaskstore.storage.queues import Queues
 from aiotaskstore.storage.rows import STATUSES
@@ -40,6 +41,7 @@ class Storage:
         self.queues: Queues = Queues(database)
         self.depths: Depths = Depths(database)
         self.schedules: Schedules = Schedules(database, tasks)
+        self.inspection: Inspection = Inspection(database)
 
     def unopened_copy(self) -> Storage | None:
         """Return an unopened copy for another thread's loop; `None` where the database must be shared."""

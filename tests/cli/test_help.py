@@ -26,6 +26,7 @@ NAMES = [
     "schedules",
     "workers",
     "stats",
+    "doctor",
     "migrate",
 ]
 

@@ -164,3 +164,15 @@ async def test_what_a_transaction_does_to_its_session_ends_with_it_behind_a_pool
             await noop.using(connection).enqueue()
             assert tuple(await connection.fetchrow(SETTINGS)) == tuple(before)
         assert await store.tasks.count() == 1
+
+
+async def test_a_diagnosis_finds_the_pooler_and_that_notifications_do_not_arrive(pooled_url: str, postgresql_url: str):
+    store = TaskStore(pooled_url)
+    await store.migrate()
+    found = {(one.check, str(one.severity)): one for one in await store.diagnose()}
+    assert ("notifications", "warning") in found
+    assert "listen_url=" in found["notifications", "warning"].advice
+    assert "A pooler in transaction mode stands before the server" in found["server", "ok"].found
+    assert ("locking", "ok") in found
+    direct = await TaskStore(pooled_url, listen_url=postgresql_url).diagnose()
+    assert "ok" in {str(one.severity) for one in direct if one.check == "notifications"}

@@ -20,17 +20,19 @@ from aiotaskstore.mechanics.clock import Clock
 from aiotaskstore.mechanics.hint import Hint
 from aiotaskstore.mechanics.loaded_types import is_instance, is_sqlalchemy
 from aiotaskstore.mechanics.notifier import Subscriber
+from aiotaskstore.storage.check import Check
 from aiotaskstore.storage.faults import connection_closed, explain_callers_conflict, explain_conflict, timed_out
+from aiotaskstore.storage.mysql import diagnosis
 from aiotaskstore.storage.mysql.application_pool import AiomysqlApplicationPool
 from aiotaskstore.storage.mysql.binding import MySQLBinder
 from aiotaskstore.storage.mysql.connections import MySQLConnector, abort, check_charset, query
 from aiotaskstore.storage.mysql.error_translation import translated
 from aiotaskstore.storage.mysql.options import connect_options
 from aiotaskstore.storage.mysql.packets import PacketLimit
-from aiotaskstore.storage.mysql.probing import skip_locked_works
 from aiotaskstore.storage.mysql.session import MySQLSession
 from aiotaskstore.storage.mysql.syntax import SYNTAX
 from aiotaskstore.storage.operation import Operation, Query, Rows, Steps, T
+from aiotaskstore.storage.probing import skip_locked_works
 from aiotaskstore.storage.running import run_operation
 from aiotaskstore.storage.server import LentTransaction, ServerDatabase
 from aiotaskstore.storage.statements import Syntax
@@ -48,6 +50,7 @@ class MySQLDatabase(ServerDatabase):
     """A pool of aiomysql connections: ours, or the application's."""
 
     kind: ClassVar[str] = "mysql"
+    driver: ClassVar[str] = "aiomysql"
     syntax: ClassVar[Syntax] = SYNTAX
     joins: ClassVar[str] = "an aiomysql connection"
     joins_too: ClassVar[str] = "one of asyncmy, and SQLAlchemy's AsyncSession or AsyncConnection on either"
@@ -206,6 +209,13 @@ class MySQLDatabase(ServerDatabase):
             yield MySQLSession(self, connection, joined=False)
         finally:
             abort(connection)
+
+    def checks(self) -> list[Check]:
+        return diagnosis.checks(self, self._skipping)
+
+    async def _skipping(self) -> bool:
+        await self.probe()
+        return self.skips_locked
 
     async def migrate_on(self, work: Any) -> None:
         """Run migrations under a named lock. Each DDL statement commits by itself, so all of them may be repeated."""

@@ -20,9 +20,11 @@ from aiotaskstore.mechanics.hint import NOTHING, Hint
 from aiotaskstore.mechanics.loaded_types import is_instance
 from aiotaskstore.mechanics.notifier import Subscriber
 from aiotaskstore.mechanics.timed_event import TimedEvent
+from aiotaskstore.storage.check import Check
 from aiotaskstore.storage.database import NotificationListener
 from aiotaskstore.storage.faults import connection_closed
 from aiotaskstore.storage.operation import Call, Query, Rows, Step, Steps
+from aiotaskstore.storage.postgresql import diagnosis
 from aiotaskstore.storage.postgresql.application_pool import AsyncpgApplicationPool
 from aiotaskstore.storage.postgresql.binding import PostgresBinder
 from aiotaskstore.storage.postgresql.connection_cleanup import is_closed
@@ -65,6 +67,7 @@ class PostgresDatabase(ServerDatabase):
     """A pool of asyncpg connections: ours, or the application's."""
 
     kind: ClassVar[str] = "postgresql"
+    driver: ClassVar[str] = "asyncpg"
     syntax: ClassVar[Syntax] = SYNTAX
     joins: ClassVar[str] = "an asyncpg connection"
     joins_too: ClassVar[str] = "psycopg's AsyncConnection, and SQLAlchemy's AsyncSession or AsyncConnection on either"
@@ -141,6 +144,9 @@ class PostgresDatabase(ServerDatabase):
         if self._postgres_connector.pooled:
             # After the COMMIT the pooler may assign this server session to another client.
             await self._postgres_connector.clean_inside(connection)
+
+    def checks(self) -> list[Check]:
+        return diagnosis.checks(self, pooled=self._postgres_connector.pooled)
 
     def borrow(self, connection: Any) -> Session:
         if is_instance(connection, "psycopg", "AsyncConnection"):

@@ -556,3 +556,50 @@ ORDER BY s.id FOR UPDATE SKIP LOCKED
 
 -- name: schedules_named
 SELECT {schedule} FROM aiotaskstore_schedules WHERE live_name IN :names
+
+
+-- What a diagnosis reads. EXPLAIN needs the privileges of the statement that it explains, and does nothing.
+-- name: explain_insert
+EXPLAIN INSERT INTO aiotaskstore_queues SELECT * FROM aiotaskstore_queues WHERE 1 = 0
+
+-- name: explain_update
+EXPLAIN UPDATE aiotaskstore_queues SET name = 'x' WHERE 1 = 0
+
+-- name: explain_delete
+EXPLAIN DELETE FROM aiotaskstore_queues WHERE 1 = 0
+
+-- name: server_settings
+SHOW GLOBAL VARIABLES WHERE variable_name IN (
+    'log_bin', 'binlog_format', 'innodb_flush_log_at_trx_commit', 'max_connections', 'read_only', 'super_read_only',
+    'innodb_read_only', 'max_allowed_packet')
+
+-- name: server_status
+SHOW GLOBAL STATUS WHERE variable_name IN ('Threads_connected')
+
+-- name: session_settings
+SHOW SESSION VARIABLES WHERE variable_name IN (
+    'transaction_isolation', 'tx_isolation', 'sql_mode', 'character_set_client', 'character_set_connection',
+    'character_set_results')
+
+-- name: table_states
+SELECT table_name, engine, data_length + index_length, data_free
+FROM information_schema.tables
+WHERE table_schema = DATABASE() AND table_name IN (
+    'aiotaskstore_tasks', 'aiotaskstore_ready', 'aiotaskstore_history', 'aiotaskstore_task_keys',
+    'aiotaskstore_task_errors', 'aiotaskstore_task_progress', 'aiotaskstore_task_details', 'aiotaskstore_definitions',
+    'aiotaskstore_dispatchers', 'aiotaskstore_queues', 'aiotaskstore_schedules')
+ORDER BY table_name
+
+-- name: history_list_length
+SELECT `COUNT` FROM information_schema.innodb_metrics WHERE name = 'trx_rseg_history_len'
+
+-- Who keeps the purge from removing old versions of rows, the oldest first.
+-- name: horizon_holders
+SELECT trx_mysql_thread_id, TIMESTAMPDIFF(SECOND, trx_started, NOW()), CONNECTION_ID()
+FROM information_schema.innodb_trx WHERE trx_mysql_thread_id > 0
+ORDER BY trx_started LIMIT 5
+
+-- Who is connected. MySQL gives SHOW PROCESSLIST with a warning; MariaDB keeps this table only if told to.
+-- name: clients
+SELECT processlist_id, processlist_user, processlist_host, processlist_command FROM performance_schema.threads
+WHERE processlist_id IS NOT NULL

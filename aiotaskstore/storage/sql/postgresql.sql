@@ -398,3 +398,60 @@ FROM unnest(
     :started::bool[]
 ) AS d (id, next_run_at, schedule_status, error, executions, started)
 WHERE s.id = d.id
+
+
+-- What a diagnosis reads.
+-- list: ours
+to_regclass('aiotaskstore_tasks'), to_regclass('aiotaskstore_history'), to_regclass('aiotaskstore_task_keys'),
+to_regclass('aiotaskstore_task_errors'), to_regclass('aiotaskstore_task_progress'),
+to_regclass('aiotaskstore_task_details'), to_regclass('aiotaskstore_definitions'),
+to_regclass('aiotaskstore_dispatchers'), to_regclass('aiotaskstore_queues'), to_regclass('aiotaskstore_schedules')
+
+-- name: probe_lock
+SELECT version FROM aiotaskstore_migrations ORDER BY version FOR UPDATE
+
+-- name: probe_skip
+SELECT version FROM aiotaskstore_migrations ORDER BY version FOR UPDATE SKIP LOCKED
+
+-- name: missing_privileges
+SELECT c.relname, p.name
+FROM pg_class c, (VALUES ('SELECT'), ('INSERT'), ('UPDATE'), ('DELETE')) AS p (name)
+WHERE c.oid IN ({ours}) AND NOT has_table_privilege(c.oid, p.name)
+ORDER BY c.relname, p.name
+
+-- name: server_settings
+SELECT name, setting FROM pg_settings
+WHERE name IN ('autovacuum', 'track_counts', 'fsync', 'synchronous_commit', 'default_transaction_isolation',
+    'idle_in_transaction_session_timeout', 'statement_timeout', 'max_connections', 'superuser_reserved_connections')
+UNION ALL
+SELECT 'in_recovery', pg_is_in_recovery()::text
+UNION ALL
+SELECT 'read_only', current_setting('transaction_read_only')
+UNION ALL
+SELECT 'connections', count(*)::text FROM pg_stat_activity WHERE backend_type = 'client backend'
+UNION ALL
+SELECT 'notification_queue', pg_notification_queue_usage()::text
+
+-- name: table_states
+SELECT c.relname, coalesce(s.n_live_tup, 0), coalesce(s.n_dead_tup, 0), pg_total_relation_size(c.oid),
+    EXISTS (
+        SELECT FROM pg_options_to_table(c.reloptions) o
+        WHERE o.option_name = 'autovacuum_enabled' AND NOT o.option_value::boolean)
+FROM pg_class c LEFT JOIN pg_stat_all_tables s ON s.relid = c.oid
+WHERE c.oid IN ({ours})
+ORDER BY c.relname
+
+-- Who keeps vacuum from removing rows that are dead by now, the oldest first.
+-- name: horizon_holders
+SELECT 'session', pid::text, coalesce(application_name, ''), coalesce(usename::text, ''), coalesce(state, ''),
+    extract(epoch FROM clock_timestamp() - xact_start)::float8
+FROM pg_stat_activity
+WHERE datname = current_database() AND pid <> pg_backend_pid() AND xact_start IS NOT NULL
+    AND (backend_xmin IS NOT NULL OR backend_xid IS NOT NULL) AND backend_type <> 'autovacuum worker'
+UNION ALL
+SELECT 'prepared', gid, '', owner::text, 'prepared', extract(epoch FROM clock_timestamp() - prepared)::float8
+FROM pg_prepared_xacts WHERE database = current_database()
+UNION ALL
+SELECT 'slot', slot_name::text, '', '', CASE WHEN active THEN 'active' ELSE 'unused' END, NULL::float8
+FROM pg_replication_slots WHERE xmin IS NOT NULL OR (catalog_xmin IS NOT NULL AND NOT active)
+ORDER BY 6 DESC NULLS LAST LIMIT 5

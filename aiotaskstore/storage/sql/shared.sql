@@ -531,3 +531,21 @@ ORDER BY id LIMIT :limit
 
 -- name: delete_schedule
 DELETE FROM aiotaskstore_schedules WHERE id = :id
+
+
+-- What a diagnosis reads: unfinished tasks, who runs them, how the newest of the others ended, and the schedules.
+-- name: backlog
+SELECT queue, alias, status, count(*), sum(CASE WHEN run_at <= :now THEN 1 ELSE 0 END),
+    min(CASE WHEN run_at <= :now THEN run_at END), :now
+FROM aiotaskstore_tasks WHERE deleted_at IS NULL GROUP BY queue, alias, status
+
+-- name: claims
+SELECT dispatcher_id, count(*), min(started_at) FROM aiotaskstore_tasks WHERE status = {running} GROUP BY dispatcher_id
+
+-- name: newest_outcomes
+SELECT status, alias, count(*)
+FROM (SELECT status, alias FROM aiotaskstore_history ORDER BY id DESC LIMIT 2000) newest GROUP BY status, alias
+
+-- name: schedule_states
+SELECT name, alias, status, next_run_at, code_owned, error, :now
+FROM aiotaskstore_schedules WHERE deleted_at IS NULL ORDER BY name

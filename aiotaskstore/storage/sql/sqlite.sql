@@ -222,3 +222,17 @@ SET next_run_at = :next_run_at, status = :schedule_status, error = :error,
     last_start_at = CASE WHEN :started THEN :now ELSE last_start_at END,
     revision = revision + 1, updated_at = :now
 WHERE id = :id
+
+
+-- What a diagnosis reads.
+-- name: journal_mode
+PRAGMA journal_mode
+
+-- name: page_size
+PRAGMA page_size
+
+-- name: page_count
+PRAGMA page_count
+
+-- name: free_pages
+PRAGMA freelist_count

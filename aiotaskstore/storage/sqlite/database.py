@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime
+from pathlib import Path
 from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
 
@@ -16,10 +17,12 @@ from aiotaskstore.errors import ConfigurationError, DatabaseUnavailableError, No
 from aiotaskstore.mechanics.clock import Clock
 from aiotaskstore.mechanics.hint import ANY_QUEUE
 from aiotaskstore.mechanics.notifier import Subscriber
+from aiotaskstore.storage.check import Check
 from aiotaskstore.storage.database import Database, NotificationListener
 from aiotaskstore.storage.faults import connection_closed
 from aiotaskstore.storage.operation import Operation, T
 from aiotaskstore.storage.session import Session
+from aiotaskstore.storage.sqlite import diagnosis
 from aiotaskstore.storage.sqlite.binding import SqliteBinder, read_instant
 from aiotaskstore.storage.sqlite.data_version_watcher import DataVersionWatcher
 from aiotaskstore.storage.sqlite.file import DatabaseFile
@@ -40,6 +43,7 @@ class SqliteDatabase(Database):
     """A SQLite file, or a database in the memory of this process."""
 
     kind: ClassVar[str] = "sqlite"
+    driver: ClassVar[str] = "aiosqlite"
     syntax: ClassVar[Syntax] = SYNTAX
     joins: ClassVar[str] = "an aiosqlite connection"
     joins_too: ClassVar[str] = "SQLAlchemy's AsyncSession or AsyncConnection on one"
@@ -56,6 +60,7 @@ class SqliteDatabase(Database):
         self.shared_memory: bool = self._file.in_memory
         self.writer: Writer = Writer(self._file, self.binder, deadline)
         self._reader = None if self.shared_memory else Reader(self._file, self.binder, deadline)
+        self._only_reads = False
         self._lent = LentTransactions(self._file, deadline)
         self._turns: WeakKeyDictionary[aiosqlite.Connection, asyncio.Lock] = WeakKeyDictionary()
 
@@ -80,7 +85,29 @@ class SqliteDatabase(Database):
         self._file.remember()
         self.writer.queue.open(thread)
 
+    def missing(self) -> str:
+        """Return a sentence that says that there is no file, where `open` would make one; else nothing."""
+        file = Path(self.path)
+        if self.shared_memory or file.exists() or not file.absolute().parent.is_dir():
+            return ""
+        return f"There is no SQLite file {file.absolute()}."
+
+    async def open_for_reading(self) -> None:
+        """Open no more than the connection that reads: the one that writes makes files, and switches to WAL."""
+        if self._reader is None:
+            await self.open()
+            return
+        await self._reader.thread.open()
+        self._only_reads = True
+        self._file.remember()
+
+    def checks(self) -> list[Check]:
+        return diagnosis.checks(self, self.path, in_memory=self.shared_memory)
+
     async def close(self) -> None:
+        if self._only_reads and self._reader is not None:
+            await self._reader.thread.close(self.deadline)
+            return
         queue = self.writer.queue
         queue.close()
         with suppress(TimeoutError, DatabaseUnavailableError):
