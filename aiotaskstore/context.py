@@ -24,6 +24,10 @@ class ContextRun(Protocol):
         """The task's id; `None` if no task is stored."""
 
     @property
+    def stop_reason(self) -> str | None:
+        """Why the end of the run was requested; `None` if it was not."""
+
+    @property
     def log_fields(self) -> dict[str, Any]:
         """What the log records of this run are marked with."""
 
@@ -59,6 +63,7 @@ class TaskContext:
     """
 
     __slots__ = (
+        "__weakref__",
         "_metadata",
         "_run",
         "_task",
@@ -123,6 +128,14 @@ class TaskContext:
         An `async def` handler is cancelled as well; a `def` handler should look here now and then.
         """
         return self._run.stopping
+
+    @property
+    def stop_reason(self) -> str | None:
+        """Why the end of this run was requested, `None` if it was not.
+
+        One of `"timeout"`, `"cancel"`, `"shutdown"`, `"lost"` and `"transaction_timeout"`; a direct call: `"cancel"`.
+        """
+        return self._run.stop_reason
 
     async def progress(self, text: str = "", *, fraction: float | None = None) -> None:
         """Report how far the work is; return once the report is stored.

@@ -85,6 +85,11 @@ class DirectRun:
         )
 
     @property
+    def stop_reason(self) -> str | None:
+        """Why the call is to end: somebody has cancelled it."""
+        return "cancel" if self.stopping else None
+
+    @property
     def log_fields(self) -> dict[str, Any]:
         """What the log records of this call are marked with: it has no stored task and no dispatcher."""
         queue = (self._defaults and self._defaults.queue) or DEFAULT_QUEUE

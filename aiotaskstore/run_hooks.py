@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import copy_context
+from functools import partial
 from typing import Any
+from uuid import UUID
 
 from aiotaskstore.context import TaskContext
 from aiotaskstore.errors import ConfigurationError
@@ -24,6 +27,11 @@ AfterHook = Callable[[TaskContext, Task, BaseException | None], Any]
 """Takes the context of a run that has ended, its task as it is stored now, and the error that ended the run."""
 
 
+HookManager = Callable[[str, TaskContext], AbstractContextManager[Any]]
+"""Takes the name of a hook and the context of its run; the hook is called inside what it returns."""
+Hook = BeforeHook | AfterHook
+
+
 class RunHooks:
     """The hooks of one store, in the order in which they were registered; each may be a coroutine function.
 
@@ -34,6 +42,7 @@ class RunHooks:
         self._hooks = hooks
         self._before: tuple[BeforeHook, ...] = ()
         self._after: tuple[AfterHook, ...] = ()
+        self._manager: HookManager = _no_manager
 
     @property
     def has_before(self) -> bool:
@@ -53,10 +62,14 @@ class RunHooks:
         """Call `hook` after each run that begins from now on."""
         self._after = (*self._after, _checked(hook, "context, task, error"))
 
+    def around(self, manager: HookManager) -> None:
+        """Call each hook inside what `manager` returns, and that inside what an earlier one returns."""
+        self._manager = partial(_both, self._manager, _checked(manager, "name, context"))
+
     async def call_before(self, context: TaskContext, queue: str) -> None:
         """Call the hooks before a run. Raises `CancelledError` only if the run is cancelled."""
         for hook in self._before:
-            await self._call(hook, context, queue)
+            await self._call(hook, partial(_call_before, hook, context), context, queue, context.task_id)
 
     async def call_after(
         self, context: TaskContext, task: Task, error: BaseException | None, tasks: BackgroundTasks
@@ -67,25 +80,18 @@ class RunHooks:
         cancelled one does not end. So each coroutine has an asyncio task of its own among `tasks`.
         """
         for hook in self._after:
-            try:
-                returned = hook(context, task, error)
-            except KeyboardInterrupt:
-                raise
-            except BaseException as raised:  # noqa: BLE001 - a hook's error changes nothing else
-                self._hooks.report_failure(hook, raised, task.queue, task.id)
-                continue
-            if inspect.isawaitable(returned):
-                failure = await _error_within_limit(hook, returned, task, tasks)
-                if failure is not None:
-                    self._hooks.report_failure(hook, failure, task.queue, task.id)
+            call = partial(_call_after, hook, (context, task, error), tasks)
+            await self._call(hook, call, context, task.queue, task.id)
 
-    async def _call(self, hook: BeforeHook, context: TaskContext, queue: str) -> None:
+    async def _call(
+        self, hook: Hook, call: Callable[[], Awaitable[None]], context: TaskContext, queue: str, task_id: UUID | None
+    ) -> None:
+        """Call a hook; report what it raises, but let a cancellation of the caller pass."""
         current = asyncio.current_task()
         cancelled_before = current.cancelling() if current is not None else 0
         try:
-            returned = hook(context)
-            if inspect.isawaitable(returned):
-                await returned
+            with self._manager(name_of(hook), context):
+                await call()
         except KeyboardInterrupt:
             raise
         except BaseException as error:
@@ -95,7 +101,23 @@ class RunHooks:
                 and current.cancelling() > cancelled_before
             ):
                 raise
-            self._hooks.report_failure(hook, error, queue, context.task_id)
+            self._hooks.report_failure(hook, error, queue, task_id)
+
+
+async def _call_before(hook: BeforeHook, context: TaskContext) -> None:
+    returned = hook(context)
+    if inspect.isawaitable(returned):
+        await returned
+
+
+async def _call_after(
+    hook: AfterHook, arguments: tuple[TaskContext, Task, BaseException | None], tasks: BackgroundTasks
+) -> None:
+    returned = hook(*arguments)
+    if inspect.isawaitable(returned):
+        failure = await _error_within_limit(hook, returned, arguments[1], tasks)
+        if failure is not None:
+            raise failure
 
 
 async def _error_within_limit(
@@ -125,6 +147,16 @@ async def _error_of(returned: Awaitable[Any]) -> BaseException | None:
     except BaseException as error:  # noqa: BLE001 - reported by whoever waits; after the limit, by nobody
         return error
     return None
+
+
+def _no_manager(_name: str, _context: TaskContext) -> AbstractContextManager[Any]:
+    return nullcontext()
+
+
+@contextmanager
+def _both(outer: HookManager, inner: HookManager, name: str, context: TaskContext) -> Iterator[None]:
+    with outer(name, context), inner(name, context):
+        yield
 
 
 def _checked(hook: Any, arguments: str) -> Any:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from contextvars import ContextVar
+from functools import partial
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, Unpack, overload
 from uuid import UUID
@@ -19,6 +20,7 @@ from aiotaskstore.dispatch.dependencies import DispatcherDependencies
 from aiotaskstore.dispatch.dispatcher import Dispatcher
 from aiotaskstore.dispatch.dispatcher_settings import DispatcherOptions, DispatcherSettings, OnMissing
 from aiotaskstore.dispatch.run_until_signal import check_main_thread, run_until_signal
+from aiotaskstore.enqueue_middleware import EnqueueMiddleware, EnqueueMiddlewareStack
 from aiotaskstore.errors import ConfigurationError, TaskStoreError
 from aiotaskstore.events import BackgroundFailed, Event
 from aiotaskstore.finding import Finding
@@ -54,7 +56,7 @@ from aiotaskstore.queue import Queue, check_count, queue_name
 from aiotaskstore.recurrence import Recurrence, RecurrenceFunction
 from aiotaskstore.retention import Retention
 from aiotaskstore.router import TaskRouter
-from aiotaskstore.run_hooks import AfterHook, BeforeHook, RunHooks
+from aiotaskstore.run_hooks import AfterHook, BeforeHook, HookManager, RunHooks
 from aiotaskstore.run_transaction import RunTransaction
 from aiotaskstore.schedule import Schedule, ScheduleOptions
 from aiotaskstore.schedule_registry import ScheduleRegistry
@@ -79,6 +81,8 @@ E = TypeVar("E", bound=Event)
 Before = TypeVar("Before", bound=BeforeHook)
 After = TypeVar("After", bound=AfterHook)
 Around = TypeVar("Around", bound=Middleware)
+AroundEnqueue = TypeVar("AroundEnqueue", bound=EnqueueMiddleware)
+AroundHooks = TypeVar("AroundHooks", bound=HookManager)
 RunInline = Callable[[Sequence[UUID], AmbientTransaction | None], Awaitable[None]]
 """Takes tasks that were just enqueued, and the transaction that they are part of."""
 
@@ -119,6 +123,7 @@ class TaskStore(TaskRouter):
         self._run_hooks = RunHooks(self._hooks)
         self._carriers = Carriers(self._hooks)
         self._middleware = MiddlewareStack()
+        self._enqueue_middleware = EnqueueMiddlewareStack()
         self._ambient = AmbientTransactions()
         self._lifecycle = StoreLifecycle(self._connect, self._assemble, self._hooks)
         self._transactions = Transactions(self._require_open, self._ambient)
@@ -390,18 +395,35 @@ class TaskStore(TaskRouter):
 
     async def enqueue_draft(self, draft: Draft[R], connection: Any) -> TaskHandle[R]:
         """Store a draft, on the caller's connection if one is given."""
+        if self._enqueue_middleware:
+            store_one = partial(self._store_one, connection)
+            (task_id,) = await self._enqueue_middleware.call([draft], store_one)
+        else:
+            task_id = await self._store_draft(draft, connection)
+        return self._drafted(draft, task_id)
+
+    async def enqueue_drafts(self, drafts: Sequence[Draft[Any]], connection: Any) -> list[UUID]:
+        """Store drafts, all or nothing, on the caller's connection if one is given."""
+        given = check_drafts(drafts)
+        if self._enqueue_middleware and given:
+            return await self._enqueue_middleware.call(given, partial(self._store_drafts, connection))
+        return await self._store_drafts(connection, given)
+
+    async def _store_one(self, connection: Any, drafts: Sequence[Draft[Any]]) -> list[UUID]:
+        return [await self._store_draft(draft, connection) for draft in drafts]
+
+    async def _store_draft(self, draft: Draft[Any], connection: Any) -> UUID:
         store = self._require_open()
         joined = store.calls.joined(connection)
         task_id = await store.enqueuing.enqueue(await store.preparing.prepare(draft, joined), joined)
         if self._run_inline is not None:
             await self._run_inline([task_id], joined)
-        return self._drafted(draft, task_id)
+        return task_id
 
-    async def enqueue_drafts(self, drafts: Sequence[Draft[Any]], connection: Any) -> list[UUID]:
-        """Store drafts, all or nothing, on the caller's connection if one is given."""
+    async def _store_drafts(self, connection: Any, drafts: Sequence[Draft[Any]]) -> list[UUID]:
         store = self._require_open()
         joined = store.calls.joined(connection)
-        prepared = [await store.preparing.prepare(draft, joined) for draft in check_drafts(drafts)]
+        prepared = [await store.preparing.prepare(draft, joined) for draft in drafts]
         ids = await store.enqueuing.enqueue_many(prepared, joined)
         if self._run_inline is not None:
             await self._run_inline(ids, joined)
@@ -557,12 +579,33 @@ class TaskStore(TaskRouter):
 
         It is an `async def` that returns `await call_next(context)`, or another result; what it raises ends the attempt
         as if the handler had raised it. The first one registered is the outermost. It is called inside the run, within
-        its timeout, after the hooks before it and before the payload is read. `call_next` raises `ConfigurationError`
-        at its second call. Direct calls of handlers have no middleware. Raises `ConfigurationError` for a function that
-        is no coroutine function, or does not take these arguments.
+        its timeout, around the hooks before it, the reading of the payload and the handler. `call_next` raises
+        `ConfigurationError` at its second call. Direct calls of handlers have no middleware. Raises
+        `ConfigurationError` for a function that is no coroutine function, or does not take these arguments.
         """
         self._middleware.add(middleware)
         return middleware
+
+    def enqueue_middleware(self, middleware: AroundEnqueue) -> AroundEnqueue:
+        """Call `middleware(drafts, call_next)` around each enqueue here; also as a decorator.
+
+        It is an `async def` that awaits `call_next(drafts)`, which returns the ids once the tasks are stored. It may
+        change the drafts, not their number, and what it raises reaches whoever enqueues. It is called once for
+        `enqueue()`, and once for all the drafts of `enqueue_many()`; the first one registered is the outermost. What
+        `enqueue_soon` and schedules store has no such call: a carrier (`store.carry`) sees every task. Raises
+        `ConfigurationError` for a function that is no coroutine function, or does not take these arguments.
+        """
+        self._enqueue_middleware.add(middleware)
+        return middleware
+
+    def around_hooks(self, manager: AroundHooks) -> AroundHooks:
+        """Call each hook before and after a run inside `manager(name, context)`, a context manager for the hook's name.
+
+        For tracing: it sees what the hook raises, and must not raise anything itself. Also as a decorator. Raises
+        `ConfigurationError` for what is no function of these arguments.
+        """
+        self._run_hooks.around(manager)
+        return manager
 
     # ── within ────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -183,9 +183,7 @@ class Run:
         if self.reason is not None:  # asked to stop before the first step
             return self._stopped(asyncio.CancelledError())
         context = self._enter()
-        if self._dependencies.run_hooks.has_before and (stopped := await self._call_before(context)) is not None:
-            return stopped
-        call = self._call_through_middleware if self._dependencies.middleware else self._call_handler
+        call = self._call_through_middleware if self._dependencies.middleware else self._inner_call
         try:
             value = await call(context)
         except KeyboardInterrupt:
@@ -198,6 +196,11 @@ class Run:
                 await let_others_run()
             return self._raised(error)
         return self._returned(value, context)
+
+    @property
+    def _inner_call(self) -> Callable[[TaskContext], Coroutine[Any, Any, Any]]:
+        """What middleware is around: the handler, and the hooks before it if there are any."""
+        return self._call_within_hooks if self._dependencies.run_hooks.has_before else self._call_handler
 
     def _call_handler(self, context: TaskContext) -> Coroutine[Any, Any, Any]:
         """Decode the payload, and return the coroutine that calls the handler."""
@@ -214,12 +217,12 @@ class Run:
         return await self._dependencies.middleware.call(context, self._call_within_middleware)
 
     async def _call_within_middleware(self, context: TaskContext) -> Any:
-        """Call the handler, unless the run was asked to end before: a middleware may have swallowed that."""
+        """Call hooks and handler, unless the run was asked to end before: a middleware may have swallowed that."""
         if self.reason is not None:
             raise asyncio.CancelledError
         self._cancellable = self._definition.is_async
         try:
-            return await self._call_handler(context)
+            return await self._inner_call(context)
         finally:
             if self.reason is not None and not self._cancellable:  # asked to end while its thread could not be stopped
                 self._timer = self._later(self._cancel)
@@ -256,18 +259,14 @@ class Run:
             self.context = context
         return context
 
-    async def _call_before(self, context: TaskContext) -> Outcome | None:
-        """Call the hooks before the handler; return the outcome if the run was asked to end meanwhile."""
+    async def _call_within_hooks(self, context: TaskContext) -> Any:
+        """Call the hooks before the handler, then the handler, unless the run was asked to end meanwhile."""
         self._cancellable = True  # whatever the handler is
-        try:
-            await self._dependencies.run_hooks.call_before(context, self.claim.queue)
-        except asyncio.CancelledError as error:
-            if self.reason is None:
-                await let_others_run()
-            return self._raised(error)
-        finally:
-            self._cancellable = self._definition.is_async
-        return None if self.reason is None else self._stopped(asyncio.CancelledError())
+        await self._dependencies.run_hooks.call_before(context, self.claim.queue)
+        if self.reason is not None:
+            raise asyncio.CancelledError
+        self._cancellable = self._definition.is_async
+        return await self._call_handler(context)
 
     def _emit_started(self) -> None:
         claim, hooks = self.claim, self._dependencies.hooks
@@ -423,6 +422,11 @@ class Run:
     def task_id(self) -> UUID:
         """The task's id."""
         return self.claim.id
+
+    @property
+    def stop_reason(self) -> str | None:
+        """Why the end of the run was requested."""
+        return None if self.reason is None else self.reason.value
 
     @property
     def log_fields(self) -> dict[str, Any]:

@@ -72,7 +72,7 @@ async def test_middleware_is_around_the_handler_and_the_first_is_the_outermost(m
 
     assert (await run_one(memory, work, 4)).result == 50
     assert seen == [
-        "before", "outer work True", "inner", "work", "inner got 4", "outer got 5", "after 50",
+        "outer work True", "inner", "before", "work", "inner got 4", "outer got 5", "after 50",
     ]  # fmt: skip
     assert await work(4) == 4, "a direct call has no middleware"
 
@@ -203,11 +203,11 @@ async def test_a_payload_that_cannot_be_read_passes_through_it_and_is_decided_as
 async def test_context_variables_that_hooks_and_middleware_set_are_seen_by_the_handler(memory: TaskStore):
     @memory.before
     def in_a_hook(context: TaskContext) -> None:
-        request.set("hook")
+        request.set(f"{request.get()}, hook")
 
     @memory.middleware
     async def setting(context: TaskContext, call_next: CallNext) -> Any:
-        request.set(f"{request.get()}, middleware")
+        request.set("middleware")
         return await call_next(context)
 
     @memory.task
@@ -219,7 +219,7 @@ async def test_context_variables_that_hooks_and_middleware_set_are_seen_by_the_h
         return request.get()
 
     for work in (on_the_loop, in_a_thread):
-        assert (await run_one(memory, work)).result == "hook, middleware"
+        assert (await run_one(memory, work)).result == "middleware, hook"
     assert request.get() == "none", "nothing leaks out of the run"
 
 
