@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Collection
 from functools import partial
 from uuid import UUID
 
@@ -34,7 +35,7 @@ from aiotaskstore.dispatch.recorder import MOST_UNWRITTEN, Recorder
 from aiotaskstore.dispatch.registration import Registration
 from aiotaskstore.dispatch.rescue import Healer
 from aiotaskstore.dispatch.restriction_reader import RestrictionReader
-from aiotaskstore.dispatch.run import RunDependencies
+from aiotaskstore.dispatch.run import Run, RunDependencies, RunRecorder
 from aiotaskstore.dispatch.run_once import RunOnce
 from aiotaskstore.dispatch.scheduler import Scheduler
 from aiotaskstore.dispatch.slots import Slots
@@ -42,6 +43,36 @@ from aiotaskstore.dispatch.unseen_claims import UnseenClaims
 from aiotaskstore.dispatch.wakeup import Wakeup
 from aiotaskstore.mechanics.hint import Hint, queue_hint
 from aiotaskstore.mechanics.notifier import Subscriber
+
+
+def run_dependencies(
+    given: DispatcherDependencies,
+    dispatcher_id: UUID,
+    recorder: RunRecorder,
+    runs: Callable[[], Collection[Run]],
+    *,
+    stuck_grace: float,
+    lock_for: float,
+) -> RunDependencies:
+    """Construct what the runs of a dispatcher instance, or of a test, share; `runs` returns those under way."""
+    return RunDependencies(
+        dispatcher_id=dispatcher_id,
+        database=given.storage.database,
+        hooks=given.hooks,
+        run_hooks=given.run_hooks,
+        carriers=given.carriers,
+        middleware=given.middleware,
+        recorder=recorder,
+        deadlines=Deadlines(runs, given.clock.timers()),
+        # A limiter of our own, since anyio's is shared with the application. The slots are the limit.
+        threads=anyio.CapacityLimiter(math.inf),
+        store=given.store,
+        queues=given.queues,
+        result_limit=given.result_limit,
+        stuck_grace=stuck_grace,
+        tasks=given.storage.tasks,
+        run_transaction=partial(given.run_transaction, lock_for=lock_for),
+    )
 
 
 class Assembly:
@@ -176,26 +207,13 @@ class Assembly:
         )
         limits = {name: queue.concurrency for name, queue in given.queues.items() if queue.concurrency}
         limits |= {name: slots for name, slots in (settings.queues or {}).items() if slots}
-        runs = RunDependencies(
-            dispatcher_id=self._dispatcher_id,
-            database=self._storage.database,
-            hooks=self._hooks,
-            run_hooks=given.run_hooks,
-            carriers=given.carriers,
-            middleware=given.middleware,
-            recorder=self.recorder,
-            deadlines=Deadlines(
-                lambda: self.in_flight.runs.values(),  # noqa: PLW0108 - it is made below
-                given.clock.timers(),
-            ),
-            # A limiter of our own, since anyio's is shared with the application. The slots are the limit.
-            threads=anyio.CapacityLimiter(math.inf),
-            store=given.store,
-            queues=given.queues,
-            result_limit=given.result_limit,
+        runs = run_dependencies(
+            given,
+            self._dispatcher_id,
+            self.recorder,
+            lambda: self.in_flight.runs.values(),  # noqa: PLW0108 - it is made below
             stuck_grace=settings.stuck_grace,
-            tasks=self._storage.tasks,
-            run_transaction=partial(given.run_transaction, lock_for=settings.lock_for),
+            lock_for=settings.lock_for,
         )
         self.in_flight: InFlight = InFlight(
             Slots(limits, settings.concurrency),

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from datetime import datetime
+from itertools import count
 from typing import Any, ClassVar
 from uuid import UUID
 
@@ -24,6 +25,9 @@ from aiotaskstore.storage.session import Session
 from aiotaskstore.storage.statements import Statements, Syntax
 from aiotaskstore.storage.table_names import TableNames
 from aiotaskstore.storage.watchdog import CLEANUP
+
+_numbers = count(1)
+"""For the names of savepoints that others are set within."""
 
 
 class NotificationListener(ABC):
@@ -208,6 +212,7 @@ class Database(ABC):
         """
         driver = await self._drivers_own(connection, self.deadline)
         session = self.borrow(driver)
+        session.savepoint = f"aiotaskstore_{next(_numbers)}"
         await session.begin()
         try:
             yield driver

@@ -14,6 +14,9 @@ class Session(ABC):
     most_characters: int = MOST_CHARACTERS
     """Characters that one statement may carry."""
 
+    savepoint: str = "aiotaskstore"
+    """The name of a savepoint in the caller's transaction. On MySQL a second one of a name would replace the first."""
+
     needs_transaction: bool = False
     """Whether every operation runs in a transaction, also one that does not begin any."""
 

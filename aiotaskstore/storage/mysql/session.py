@@ -56,20 +56,20 @@ class MySQLSession(Session):
 
     async def begin(self, _lock_wait: float | None = None) -> None:
         if self._joined:
-            await self.query("SAVEPOINT aiotaskstore")
+            await self.query(f"SAVEPOINT {self.savepoint}")
             return
         if not self._server.owns_pool:
             await self.query(f"SET {READ_COMMITTED}")
         await self.query("START TRANSACTION")
 
     async def commit(self) -> None:
-        await self.query("RELEASE SAVEPOINT aiotaskstore" if self._joined else "COMMIT")
+        await self.query(f"RELEASE SAVEPOINT {self.savepoint}" if self._joined else "COMMIT")
 
     async def rollback(self) -> None:
         if self._connection.closed:
             return
         try:
-            await self.query("ROLLBACK TO SAVEPOINT aiotaskstore" if self._joined else "ROLLBACK")
+            await self.query(f"ROLLBACK TO SAVEPOINT {self.savepoint}" if self._joined else "ROLLBACK")
         except TaskStoreError as error:
             _sql.debug("the rollback failed: %s", error)
             if not self._joined:

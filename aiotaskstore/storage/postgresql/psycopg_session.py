@@ -65,16 +65,16 @@ class PsycopgSession(Session):
         """Do nothing: psycopg has waited until the server had ended the statement that it cancelled."""
 
     async def begin(self, _lock_wait: float | None = None) -> None:
-        await self._execute("SAVEPOINT aiotaskstore")
+        await self._execute(f"SAVEPOINT {self.savepoint}")
 
     async def commit(self) -> None:
-        await self._execute("RELEASE SAVEPOINT aiotaskstore")
+        await self._execute(f"RELEASE SAVEPOINT {self.savepoint}")
 
     async def rollback(self) -> None:
         if self._connection.closed:
             return
         try:
-            await self._execute("ROLLBACK TO SAVEPOINT aiotaskstore")
+            await self._execute(f"ROLLBACK TO SAVEPOINT {self.savepoint}")
         except TaskStoreError as error:
             _sql.debug("the rollback failed: %s", error)
 

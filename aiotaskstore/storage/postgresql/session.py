@@ -36,7 +36,7 @@ class PostgresSession(Session):
                 await self._plain("SELECT 1")
 
     async def begin(self, lock_wait: float | None = None) -> None:
-        begin = "SAVEPOINT aiotaskstore" if self._joined else "BEGIN ISOLATION LEVEL READ COMMITTED"
+        begin = f"SAVEPOINT {self.savepoint}" if self._joined else "BEGIN ISOLATION LEVEL READ COMMITTED"
         if self.needs_transaction:
             begin += f"; {PLAN_ANEW_INSIDE}"
         if lock_wait is not None and not self._joined:
@@ -44,13 +44,13 @@ class PostgresSession(Session):
         await self._plain(begin)
 
     async def commit(self) -> None:
-        await self._plain("RELEASE SAVEPOINT aiotaskstore" if self._joined else "COMMIT")
+        await self._plain(f"RELEASE SAVEPOINT {self.savepoint}" if self._joined else "COMMIT")
 
     async def rollback(self) -> None:
         if is_closed(self._connection):
             return
         with suppress_cleanup_errors():
-            await self._plain("ROLLBACK TO SAVEPOINT aiotaskstore" if self._joined else "ROLLBACK")
+            await self._plain(f"ROLLBACK TO SAVEPOINT {self.savepoint}" if self._joined else "ROLLBACK")
 
     async def run(self, step: Step) -> Rows:
         assert not isinstance(step, Begin)  # noqa: S101 - run_operation() takes it

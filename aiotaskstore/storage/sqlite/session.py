@@ -37,18 +37,18 @@ class CallerSession(Session):
         if not self._connection.in_transaction:
             # The connection opens its transactions by itself; without one, RELEASE would commit.
             await self._plain("BEGIN IMMEDIATE")
-        await self._plain("SAVEPOINT aiotaskstore")
+        await self._plain(f"SAVEPOINT {self.savepoint}")
 
     async def commit(self) -> None:
-        await self._plain("RELEASE aiotaskstore")
+        await self._plain(f"RELEASE {self.savepoint}")
 
     async def rollback(self) -> None:
         if not self._connection.in_transaction:
             self._undone.add(self._connection)  # or what follows would commit by itself
             return
         with suppress(TaskStoreError):
-            await self._plain("ROLLBACK TO aiotaskstore")
-            await self._plain("RELEASE aiotaskstore")
+            await self._plain(f"ROLLBACK TO {self.savepoint}")
+            await self._plain(f"RELEASE {self.savepoint}")
 
     async def run(self, step: Step) -> Rows:
         if isinstance(step, Batch):
