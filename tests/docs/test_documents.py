@@ -20,11 +20,14 @@ from tests.docs.programs import Block, Runner, blocks, runner
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("guide", "tutorial", "recipes")
 """The folders of docs/ whose Python blocks are programs, as those of the README and of the first page are."""
+MIGRATING = ROOT / "docs" / "migrating"
 PAGES = [
     ROOT / "README.md",
     ROOT / "docs" / "index.md",
     *sorted(page for folder in FOLDERS for page in (ROOT / "docs" / folder).glob("*.md")),
+    MIGRATING / "index.md",
 ]
+"""Those whose every Python block is a program; `test_migrating.py` runs the programs of the other migrating pages."""
 
 
 def programs() -> Iterator[tuple[str, list[Block]]]:
@@ -89,7 +92,7 @@ def test_the_readme_stays_short():
 
 
 def test_every_command_a_page_names_exists():
-    pages = "\n".join(page.read_text("utf-8") for page in PAGES)
+    pages = "\n".join(page.read_text("utf-8") for page in {*PAGES, *MIGRATING.glob("*.md")})
     lines = re.findall(r"(?m)^aiotaskstore (.*)$|`aiotaskstore ([^`]*)`|bin/aiotaskstore (.*)$", pages)
     named = {re.sub(r"--\S+ \S+ ", "", "".join(line)).split()[0] for line in lines}
     assert {"worker", "ls", "stats", "migrate"} <= named
@@ -99,7 +102,8 @@ def test_every_command_a_page_names_exists():
 
 
 def test_every_link_between_pages_leads_somewhere():
-    for page in [*PAGES, *(ROOT / "docs").glob("*.md"), *(ROOT / "docs" / "adr").glob("*.md")]:
+    pages = [*PAGES, *(ROOT / "docs").glob("*.md"), *(ROOT / "docs" / "adr").glob("*.md"), *MIGRATING.glob("*.md")]
+    for page in pages:
         for target in re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text("utf-8")):
             assert (page.parent / target).exists(), f"{page.relative_to(ROOT)} links to {target}"
 

@@ -214,7 +214,8 @@ def test_no_public_word_of_the_documents_is_a_banned_synonym():
     strict |= {"shift", "bell", "hearer", "ledger", "pulse", "uncut", "fertile", "surroundings", "nudge", "twin"}
     pages = [page for page in (ROOT / "docs").rglob("*.md") if page.name != "glossary.md"]
     for page in [ROOT / "README.md", ROOT / "CHANGELOG.md", *pages]:
-        words = set(
-            re.findall(r"[a-z]+", page.read_text("utf-8").lower().replace("cron job", "").replace("kind: job", ""))
-        )
+        text = page.read_text("utf-8").lower().replace("cron job", "").replace("kind: job", "")
+        if page.parent.name == "migrating":  # their names, in code, are looked for on these pages
+            text = re.sub(r"```.*?```|`[^`]*`", "", text, flags=re.DOTALL)
+        words = set(re.findall(r"[a-z]+", text))
         assert not words & strict, f"{page.relative_to(ROOT)}: {words & strict}"
