@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from contextlib import AbstractAsyncContextManager
 from contextvars import ContextVar
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar, cast, get_origin
 from uuid import UUID
 
 from aiotaskstore.errors import ConfigurationError
@@ -14,6 +14,8 @@ from aiotaskstore.metadata import load_metadata
 from aiotaskstore.task import Task
 
 _log = logging.getLogger("aiotaskstore.task")
+
+S = TypeVar("S")
 
 
 class ContextRun(Protocol):
@@ -42,6 +44,10 @@ class ContextRun(Protocol):
     @property
     def stopping(self) -> bool:
         """Whether the end of the run was requested."""
+
+    @property
+    def state(self) -> Any:
+        """What the store's lifespan function yielded."""
 
     def snapshot(self) -> Task:
         """Return the task as it was claimed."""
@@ -120,6 +126,33 @@ class TaskContext:
         if self._metadata is None:
             self._metadata = load_metadata(self._run.metadata)
         return self._metadata
+
+    @property
+    def state(self) -> Any:
+        """What the function under `@store.lifespan` yielded in this process.
+
+        Raises `ConfigurationError` if the store has no such function, and in a direct call outside a run.
+        """
+        return self._run.state
+
+    def state_as(self, kind: type[S]) -> S:
+        """Return `state` as a `kind`, for type checkers. Raises `ConfigurationError` if it is something else.
+
+        A protocol that is not `@runtime_checkable`, a `TypedDict` and the arguments of a generic are not compared.
+        """
+        state, compared = self.state, get_origin(kind) or kind
+        if not isinstance(compared, type):
+            raise ConfigurationError(f"state_as takes a class, such as Resources, not {kind!r:.100}.")
+        try:
+            fits = isinstance(state, compared)
+        except TypeError:  # a protocol or a TypedDict
+            fits = True
+        if not fits:
+            raise ConfigurationError(
+                f"The store's lifespan yielded {state!r:.100}, which is a {type(state).__name__}, and state_as was "
+                f"asked for a {compared.__name__}. Yield that, or ask for what is yielded."
+            )
+        return cast(S, state)
 
     @property
     def cancelled(self) -> bool:

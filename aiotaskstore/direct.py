@@ -38,9 +38,11 @@ class DirectRun:
         store: Any = None,
         attempt: int = 1,
         metadata: str | None = None,
+        state: Callable[[], Any] | None = None,
     ) -> None:
         self.attempt, self.metadata = attempt, metadata
         self._alias, self._defaults, self._payload, self._store = alias, defaults, payload, store
+        self._state = state
         self._task: asyncio.Task[Any] | None = None
         self._transaction: RunTransaction | None = None
         self._cancelling = 0
@@ -50,6 +52,16 @@ class DirectRun:
         """The last progress that the handler reported."""
         self.details: list[str] = []
         """The lines of details that the handler appended."""
+
+    @property
+    def state(self) -> Any:
+        """What the lifespan yielded, where this call is made within one."""
+        if self._state is None:
+            raise ConfigurationError(
+                f'"{self._alias}" is called directly, outside a run, so there is no context.state: what the lifespan '
+                "yields is for runs. Run it by a dispatcher, or call a function that is given what it needs."
+            )
+        return self._state()
 
     def snapshot(self) -> Task:
         """Return a task like the one that the first attempt of an enqueued task would see."""

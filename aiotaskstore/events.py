@@ -205,7 +205,7 @@ class BackgroundFailed(Event):
 
 @dataclass(frozen=True, slots=True)
 class ListenerFailed(Event):
-    """A listener, or a hook, of the application raised an error, or took too long; nothing else has changed."""
+    """A listener, hook or lifespan of the application raised an error, or took too long; nothing else has changed."""
 
     listener: Callable[..., Any]
     error: BaseException

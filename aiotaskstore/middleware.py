@@ -38,20 +38,16 @@ class MiddlewareStack:
     """The middleware of one store, in the order of registration: the first is the outermost."""
 
     def __init__(self) -> None:
-        self._stack: tuple[Middleware, ...] = ()
-
-    def __bool__(self) -> bool:
-        """Whether there is any middleware."""
-        return bool(self._stack)
+        self.stack: tuple[Middleware, ...] = ()
 
     def add(self, middleware: Middleware) -> None:
         """Call `middleware` around each run that begins from now on, inside those that were added before."""
-        self._stack = (*self._stack, _checked(middleware))
+        self.stack = (*self.stack, _checked(middleware))
 
     async def call(self, context: TaskContext, handler: _Rest) -> Any:
         """Call every middleware around `handler`; return what the outermost returns, raise what it raises."""
         rest = handler
-        for middleware in reversed(self._stack):
+        for middleware in reversed(self.stack):
             rest = partial(_around, middleware, rest)
         return await rest(context)
 

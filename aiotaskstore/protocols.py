@@ -17,6 +17,7 @@ from aiotaskstore.storage.filters import TaskFilters
 from aiotaskstore.task import Progress, Task, TaskStatus
 
 P = ParamSpec("P")
+S = TypeVar("S")
 R_co = TypeVar("R_co", covariant=True)
 
 
@@ -125,6 +126,13 @@ class HandlerContext(Protocol):
     @property
     def metadata(self) -> dict[str, Any]:
         """The task's metadata."""
+
+    @property
+    def state(self) -> Any:
+        """What the function under `@store.lifespan` yielded."""
+
+    def state_as(self, kind: type[S]) -> S:
+        """Return `state` as a `kind`."""
 
     @property
     def cancelled(self) -> bool:

@@ -27,6 +27,7 @@ from aiotaskstore.finding import Finding
 from aiotaskstore.handle import TaskHandle
 from aiotaskstore.health import StoreHealth
 from aiotaskstore.hooks import Hooks, check_kind
+from aiotaskstore.lifespan import Lifespan, LifespanFunction
 from aiotaskstore.manage.ambient_metadata import metadata
 from aiotaskstore.manage.ambient_transaction import AmbientTransaction, AmbientTransactions
 from aiotaskstore.manage.definitions import DefinitionManager
@@ -80,6 +81,7 @@ R = TypeVar("R")
 E = TypeVar("E", bound=Event)
 Before = TypeVar("Before", bound=BeforeHook)
 After = TypeVar("After", bound=AfterHook)
+Opens = TypeVar("Opens", bound=LifespanFunction)
 Around = TypeVar("Around", bound=Middleware)
 AroundEnqueue = TypeVar("AroundEnqueue", bound=EnqueueMiddleware)
 AroundHooks = TypeVar("AroundHooks", bound=HookManager)
@@ -124,6 +126,7 @@ class TaskStore(TaskRouter):
         self._carriers = Carriers(self._hooks)
         self._middleware = MiddlewareStack()
         self._enqueue_middleware = EnqueueMiddlewareStack()
+        self._lifespan = Lifespan()
         self._ambient = AmbientTransactions()
         self._lifecycle = StoreLifecycle(self._connect, self._assemble, self._hooks)
         self._transactions = Transactions(self._require_open, self._ambient)
@@ -574,6 +577,33 @@ class TaskStore(TaskRouter):
         self._run_hooks.after(hook)
         return hook
 
+    def lifespan(self, function: Opens) -> Opens:
+        """Open what the handlers need before the first run, and close it after the last: `@store.lifespan`.
+
+        `function` is an async generator function without parameters, also under `@asynccontextmanager`; what it yields
+        is `context.state` in every run of this process. It is entered by the first dispatcher that starts, or first
+        `run_once()`, before that claims anything; an error of it is raised there. It is left when the store is closed,
+        after the runs of its dispatchers have ended, within 30 seconds, in the same asyncio task. An error of leaving
+        it is logged and reported to `on_error`. If it ends before, dispatchers stop as if one of their loops had ended.
+        Raises `ConfigurationError` for a second one, and for what is no such function.
+        """
+        self._lifespan.register(function)
+        return function
+
+    async def enter_lifespan(self) -> None:
+        """Enter the store's lifespan as a dispatcher does, for a program that needs `state` without a dispatcher.
+
+        It is left when the store is closed. Raises what its function raises. Without a function, this does nothing.
+        """
+        keeper = self._require_open().lifespan
+        keeper.refuse_inside("Enter it elsewhere.")
+        await keeper.enter()
+
+    @property
+    def state(self) -> Any:
+        """What the store's lifespan yielded; `ConfigurationError` while it is not entered."""
+        return self._require_open().lifespan.state
+
     def middleware(self, middleware: Around) -> Around:
         """Call `middleware(context, call_next)` around each run here: `store.middleware(fn)`, or as a decorator.
 
@@ -646,6 +676,7 @@ class TaskStore(TaskRouter):
             self._carriers,
             transactions=self._ambient,
             schedules=self._declared_schedules,
+            lifespan=self._lifespan,
         )
 
     def _require_open(self) -> OpenStore:
@@ -655,6 +686,7 @@ class TaskStore(TaskRouter):
         store = self._require_open()
         store.calls.check()
         store.calls.refuse_own_lock("Start dispatchers before or after the block.")
+        store.lifespan.refuse_inside("Start dispatchers elsewhere.")
         return DispatcherDependencies(
             store=self,
             storage=store.storage,
@@ -663,6 +695,7 @@ class TaskStore(TaskRouter):
             run_hooks=self._run_hooks,
             carriers=self._carriers,
             middleware=self._middleware,
+            lifespan=store.lifespan,
             queues=self._settings.queues,
             result_limit=self._settings.payload_limit,
             report=lambda queue, task_id, error: self._hooks.emit(

@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import takewhile
@@ -106,8 +106,8 @@ def execute(target: Target, alias: str, words: tuple[str, ...]) -> None:
     aiotaskstore exec visit -- --url https://example.com
     aiotaskstore exec send_welcome --help
 
-    The database is opened for the handler. Where it cannot be reached, the handler runs all the same, and only what it
-    enqueues, reads or writes there fails; the exit code is then 75.
+    The database is opened for the handler, and the app's lifespan is entered. Where the database cannot be reached, the
+    handler runs all the same, and only what it enqueues, reads or writes there fails; the exit code is then 75.
     """  # noqa: D301
     given, own = _take_own(target, words)
     if fold(alias) in RESERVED:
@@ -175,13 +175,23 @@ async def _run_opened(
             end.code = ExitCode.UNAVAILABLE
         return end
     async with store:
-        return await _run(store, definition, text, options)
+        return await _run(store, definition, text, options, enter=store.enter_lifespan)
 
 
-async def _run(store: TaskStore, definition: AnyDefinition, text: str, options: dict[str, str]) -> _End:
-    run = DirectRun(definition.alias, definition.defaults, lambda: json.loads(text))
+async def _run(
+    store: TaskStore,
+    definition: AnyDefinition,
+    text: str,
+    options: dict[str, str],
+    *,
+    enter: Callable[[], Awaitable[None]] | None = None,
+) -> _End:
+    """Run a handler; `enter` opens what the app's lifespan has for it."""
+    run = DirectRun(definition.alias, definition.defaults, lambda: json.loads(text), state=lambda: store.state)
     context, end = TaskContext(run, store, options), _End(run)
     try:
+        if enter is not None:
+            await enter()
         arguments = definition.payload.decode(text)
         given = [arguments.pop(name, default) for name, default in definition.payload.positional_only.items()]
         value = await definition(context, *given, **arguments)

@@ -62,6 +62,7 @@ def run_dependencies(
         run_hooks=given.run_hooks,
         carriers=given.carriers,
         middleware=given.middleware,
+        lifespan=given.lifespan,
         recorder=recorder,
         deadlines=Deadlines(runs, given.clock.timers()),
         # A limiter of our own, since anyio's is shared with the application. The slots are the limit.

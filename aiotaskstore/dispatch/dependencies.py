@@ -50,6 +50,20 @@ class KeyGrants(Protocol):
         """Wait until nothing is wanted any more, within a limit of its own."""
 
 
+class LifespanUse(Protocol):
+    """What a dispatcher needs of the store's lifespan."""
+
+    @property
+    def state(self) -> Any:
+        """What the lifespan function yielded. Raises `ConfigurationError` while it is not entered."""
+
+    async def enter(self, user: Callable[[BaseException], None]) -> None:
+        """Enter it, unless it is entered; `user` is called with the error if it ends by itself."""
+
+    def release(self, user: Callable[[BaseException], None]) -> None:
+        """Note that `user` does not use it any more."""
+
+
 class MakeRunTransaction(Protocol):
     """Makes the transaction of one run."""
 
@@ -73,6 +87,8 @@ class DispatcherDependencies(NamedTuple):
     run_hooks: RunHooks
     carriers: Carriers
     middleware: MiddlewareStack
+    lifespan: LifespanUse
+    """What the application opens before the first run."""
     queues: dict[str, Queue]
     """Queue defaults by name."""
     result_limit: int

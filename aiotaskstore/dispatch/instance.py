@@ -79,11 +79,14 @@ class DispatcherInstance:
     # ── begin ─────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _begin(self) -> None:
-        """Register the dispatcher, then start the recorder, the heartbeat and all other loops."""
+        """Enter the lifespan, register the dispatcher, then start the recorder, the heartbeat and all other loops."""
         assembly = self.assembly
         assembly.loops.keep(assembly.loop_lag.run(assembly.loops.closing), "loop lag")
         await self._database.probe()
         await self._dependencies.publish()
+        await self._dependencies.lifespan.enter(self._lifespan_ended)
+        if self.life.stopping:
+            return
         await assembly.registration.register()
         if self.life.stopping:
             return
@@ -135,9 +138,13 @@ class DispatcherInstance:
         self.assembly.heartbeat.end()
         self._unsubscribe()
         self.life.tasks.cancel()
+        self._dependencies.lifespan.release(self._lifespan_ended)
         if self._started:
             self._hooks.emit(DispatcherStopped(self.id, self._settings.name, self.life.drained))
         self._on_over(self)
+
+    def _lifespan_ended(self, error: BaseException) -> None:
+        self.life.tasks.fail("lifespan", error)
 
     def _failed(self, loop: str, error: BaseException) -> None:
         self.stop(0)

@@ -105,7 +105,7 @@ class InstanceLifecycle:
 
     async def _live(self) -> None:
         await self._carry_out(self._work)
-        self.stopping = True
+        self.stopping = self.tasks.may_return = True  # also after a start that failed, which nobody asked to stop
         await self._carry_out(self._end)
 
     def _lived(self, task: asyncio.Task[None]) -> None:

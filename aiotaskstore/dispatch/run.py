@@ -18,6 +18,7 @@ from aiotaskstore.carrier import Carriers
 from aiotaskstore.context import TaskContext, running_context
 from aiotaskstore.definition import AnyDefinition
 from aiotaskstore.dispatch.deadlines import Deadlines
+from aiotaskstore.dispatch.dependencies import LifespanUse
 from aiotaskstore.dispatch.details import LOCK, Details
 from aiotaskstore.dispatch.foreign_cancellation import let_others_run
 from aiotaskstore.dispatch.handler_transaction import HandlerTransaction
@@ -80,6 +81,7 @@ class RunDependencies:
     run_hooks: RunHooks
     carriers: Carriers
     middleware: MiddlewareStack
+    lifespan: LifespanUse
     recorder: RunRecorder
     deadlines: Deadlines
     threads: anyio.CapacityLimiter
@@ -183,7 +185,7 @@ class Run:
         if self.reason is not None:  # asked to stop before the first step
             return self._stopped(asyncio.CancelledError())
         context = self._enter()
-        call = self._call_through_middleware if self._dependencies.middleware else self._inner_call
+        call = self._call_through_middleware if self._dependencies.middleware.stack else self._inner_call
         try:
             value = await call(context)
         except KeyboardInterrupt:
@@ -417,6 +419,11 @@ class Run:
         instant = self._dependencies.database.instant
         claimed_after = (instant(self.claim.started_at) - instant(self.claim.created_at)).total_seconds()
         return max(0.0, claimed_after) + time.monotonic() - self.begun
+
+    @property
+    def state(self) -> Any:
+        """What the store's lifespan function yielded."""
+        return self._dependencies.lifespan.state
 
     @property
     def task_id(self) -> UUID:

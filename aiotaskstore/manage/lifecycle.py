@@ -103,12 +103,12 @@ class StoreLifecycle:
             self._opened.affinity.check()
             self._opened.calls.refuse_own_lock("Close the store after the block.")
             self._opened.calls.refuse_inside()
+            self._opened.lifespan.refuse_inside("Close the store elsewhere.")
         async with self._changing:
             opened = self._opened
             if opened is None:
                 return
-            while self.running:
-                await self._stop_dispatchers()
+            await self._end_runs(opened)
             await opened.soon.close()
             if self.held:
                 return
@@ -169,6 +169,15 @@ class StoreLifecycle:
             _INHERITED.append(opened)
         else:
             opened.storage.database.abandon()
+
+    async def _end_runs(self, opened: OpenStore) -> None:
+        """Stop every dispatcher and leave the lifespan, also those that are started and entered meanwhile."""
+        while True:
+            opened.lifespan.leave_soon()  # once nobody uses it, also if this call is cancelled
+            if self.running:
+                await self._stop_dispatchers()
+            elif not await opened.lifespan.left():
+                return
 
     async def _stop_dispatchers(self) -> None:
         """Stop every dispatcher, all at the same time."""

@@ -9,6 +9,7 @@ from aiotaskstore.carrier import Carriers
 from aiotaskstore.errors import TaskStoreError
 from aiotaskstore.events import BackgroundEnded, BackgroundFailed
 from aiotaskstore.hooks import Hooks
+from aiotaskstore.lifespan import Lifespan
 from aiotaskstore.manage.ambient_transaction import AmbientTransactions
 from aiotaskstore.manage.calls import Calls
 from aiotaskstore.manage.enqueuing import Enqueuing
@@ -16,6 +17,7 @@ from aiotaskstore.manage.enqueuing_soon import EnqueuingSoon
 from aiotaskstore.manage.granting import KeyGranter
 from aiotaskstore.manage.inserting import Inserting
 from aiotaskstore.manage.known_definitions import KnownDefinitions
+from aiotaskstore.manage.lifespan_keeper import LifespanKeeper
 from aiotaskstore.manage.measuring import Measuring
 from aiotaskstore.manage.notifying import NotificationSender
 from aiotaskstore.manage.preparing import Preparing
@@ -40,7 +42,7 @@ _LAST_CALLS = 5.0
 class OpenStore:
     """The objects of an open store, connected with each other. Each object receives only the objects it needs."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what the store was made with, and what code declared on it
         self,
         settings: StoreSettings,
         storage: Storage,
@@ -50,6 +52,7 @@ class OpenStore:
         *,
         transactions: AmbientTransactions,
         schedules: ScheduleRegistry,
+        lifespan: Lifespan,
     ) -> None:
         self.settings: StoreSettings = settings
         self.storage: Storage = storage
@@ -59,6 +62,7 @@ class OpenStore:
         self.affinity: Affinity = Affinity()
         self.background: BackgroundTasks = BackgroundTasks("The store", self._failed)
         self.notifier: Notifier = Notifier()
+        self.lifespan: LifespanKeeper = LifespanKeeper(lifespan, hooks)
         self.calls: Calls = Calls(
             storage.database, transactions, check_loops=self.background.check, notify=self.notifier.notify
         )

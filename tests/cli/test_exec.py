@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -299,3 +300,40 @@ async def test_it_needs_an_app(cli: Commands):
     assert "AIOTASKSTORE_APP" in answer.err
     answer = await cli.run("exec", APP)
     assert (answer.code, "Missing argument" in answer.err) == (2, True)
+
+
+# ── the app's lifespan ────────────────────────────────────────────────────────────────────────────────────────
+
+WITH_LIFESPAN = """
+from collections.abc import AsyncIterator
+from aiotaskstore import TaskContext, TaskStore
+
+store = TaskStore("sqlite:///{}/tasks.db")
+
+@store.lifespan
+async def resources() -> AsyncIterator[str]:
+    if {}:
+        raise LookupError("no such server")
+    print("entered")
+    yield "a client"
+    print("left")
+
+@store.task
+async def work(context: TaskContext) -> str:
+    return f"used {{context.state_as(str)}}"
+"""
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_a_handler_has_what_the_lifespan_of_its_app_yields(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: bool
+):
+    module = f"lifespan_app_{broken}".lower()
+    (tmp_path / f"{module}.py").write_text(WITH_LIFESPAN.format(tmp_path, broken))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    answer = CliRunner().invoke(commands, [f"--app={module}:store", "exec", "work"])
+    if broken:
+        assert (answer.exit_code, answer.stdout) == (1, "")
+        assert "work failed: LookupError: no such server" in answer.stderr
+    else:
+        assert answer.stdout.splitlines() == ["entered", "left", '"used a client"'], answer.output
