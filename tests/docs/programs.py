@@ -1,11 +1,12 @@
 """The Python blocks of the pages, and what runs them: each is a program, in a process and a folder of its own.
 
-Run as a script, it imports the library once, and then runs each program whose file and folder are on a line of its
-standard input in a fork of itself. So a program does not pay for the imports, and finds nothing of another one's.
+Run as a script, it imports the library once, and then becomes, in a fork of itself, each program that a line of its
+standard input names. So a program does not pay for the imports, and finds nothing of another one's.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import importlib
 import json
@@ -15,7 +16,9 @@ import runpy
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -23,8 +26,11 @@ ROOT = Path(__file__).parents[2]
 FENCE = re.compile(
     r"^```(?P<language>\w+)(?: title=\"(?P<title>[^\"]+)\")?\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE
 )
-IMPORTED = ("aiotaskstore.storage.sqlite.database", "sqlalchemy.ext.asyncio")
-"""What most programs import, and a fork of this process has already."""
+IMPORTED = (
+    *("aiotaskstore.storage.sqlite.database", "sqlalchemy.ext.asyncio"),
+    *("aiotaskstore.cli.app", "aiotaskstore.cli.worker", "rich.table", "uvloop"),
+)
+"""What most programs and commands import, and a fork of this process has already."""
 LIMIT = 120
 """Seconds after which a program counts as one that does not end."""
 
@@ -63,10 +69,10 @@ class Runner:
         self._requests = requests
         self._replies = replies
 
-    def run(self, program: Path, folder: Path, environment: Mapping[str, str] | None = None) -> Ended:
-        """Run a file in a folder, warnings being errors; return its exit status, and all that it printed."""
-        output = folder / f"{program.stem}.output"
-        self._requests.write(json.dumps([str(program), str(folder), str(output), dict(environment or {})]) + "\n")
+    def run(self, command: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None) -> Ended:
+        """Run a file, or a program that is installed, in a folder, warnings being errors; return what it printed."""
+        output = folder / ".printed"
+        self._requests.write(json.dumps([[*command], str(folder), str(output), dict(environment or {})]) + "\n")
         self._requests.flush()
         status = int(self._replies.readline())
         return Ended(status, output.read_text("utf-8", errors="replace"))
@@ -102,7 +108,7 @@ def serve() -> None:
     return None
 
 
-def become(program: str, folder: str, output: str, environment: dict[str, str]) -> None:
+def become(command: list[str], folder: str, output: str, environment: dict[str, str]) -> None:
     """Be the program from now on, in its folder."""
     signal.alarm(LIMIT)
     with Path(output).open("wb") as file:
@@ -110,8 +116,28 @@ def become(program: str, folder: str, output: str, environment: dict[str, str]) 
         os.dup2(file.fileno(), 2)
     os.environ |= environment
     os.chdir(folder)
+    sys.argv = command
     sys.path[0] = folder
-    runpy.run_path(program, run_name="__main__")
+    ended = threading.Event()
+    atexit.register(leave, ended)  # the first one registered is the last one called
+    try:
+        if command[0].endswith(".py"):
+            runpy.run_path(command[0], run_name="__main__")
+        else:
+            (script,) = entry_points(group="console_scripts", name=command[0])
+            sys.exit(script.load()())
+    except SystemExit as leaving:
+        if leaving.code:
+            raise
+    ended.set()
+
+
+def leave(ended: threading.Event) -> None:
+    """End a process that has ended well, without taking apart all that was imported before the fork."""
+    if ended.is_set():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
 
 
 if __name__ == "__main__":

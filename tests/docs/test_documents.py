@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -18,9 +19,13 @@ from aiotaskstore.cli.app import commands
 from tests.docs.programs import Block, Runner, blocks, runner
 
 ROOT = Path(__file__).parents[2]
-FOLDERS = ("guide", "tutorial", "recipes")
+FOLDERS = ("guide", "recipes")
 """The folders of docs/ whose Python blocks are programs, as those of the README and of the first page are."""
 MIGRATING = ROOT / "docs" / "migrating"
+TUTORIAL = [ROOT / "docs" / "tutorial" / f"{name}.md" for name in (
+    "first-task", "web-application", "when-things-go-wrong", "schedules-and-tests", "production",
+)]  # fmt: skip
+"""Its pages, in order."""
 PAGES = [
     ROOT / "README.md",
     ROOT / "docs" / "index.md",
@@ -28,6 +33,10 @@ PAGES = [
     MIGRATING / "index.md",
 ]
 """Those whose every Python block is a program; `test_migrating.py` runs the programs of the other migrating pages."""
+NO_PLUGINS = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+"""For the reader's pytest, whose tests need none of ours."""
+SHOWN = [*PAGES, *TUTORIAL, *sorted({*MIGRATING.glob("*.md")} - {*PAGES})]
+"""Every page that shows commands and programs."""
 
 
 def programs() -> Iterator[tuple[str, list[Block]]]:
@@ -52,16 +61,16 @@ def run(runner: Runner, files: list[Block], folder: Path, **environment: str) ->
     for block in files:
         program = folder / (block.title or "program.py")
         program.write_text(block.text, "utf-8")
-    ended = runner.run(program, folder, {"DATABASE_URL": "sqlite:///app.db", **environment})
-    assert ended.status == 0, ended.printed
+    ended = runner.run([str(program)], folder, {"DATABASE_URL": "sqlite:///app.db", **environment})
+    assert ended.status == 0, f"{files[-1].where}: {ended.printed}"
+    for line in re.findall(r"print\(.*\)  # prints: (.*)$", files[-1].text, re.MULTILINE):
+        assert line in ended.printed.splitlines(), f"{files[-1].where} prints {ended.printed}"
     return ended.printed
 
 
 @pytest.mark.parametrize("files", [pytest.param(files, id=where) for where, files in programs()])
 def test_a_python_block_runs_as_it_stands(runner: Runner, files: list[Block], tmp_path: Path):
-    printed = run(runner, files, tmp_path)
-    for line in re.findall(r"^ *print\(.*\)  # prints: (.*)$", files[-1].text, re.MULTILINE):
-        assert line in printed.splitlines(), printed
+    run(runner, files, tmp_path)
 
 
 def on_servers() -> list[Any]:
@@ -80,6 +89,21 @@ def test_a_program_that_takes_its_database_from_the_environment_runs_on_each_ser
     run(runner, files, tmp_path, DATABASE_URL=server_url)
 
 
+def test_the_tutorial_can_be_followed_from_its_first_page_to_its_last(
+    runner: Runner, tmp_path: Path, postgresql_url: str
+):
+    """Its programs and its commands, one after the other in one folder; the last page is on a server."""
+    for page in TUTORIAL:
+        environment = {"DATABASE_URL": postgresql_url} if page.stem == "production" else {}
+        for block in blocks(page):
+            if block.language == "python":
+                run(runner, [block], tmp_path, **environment)
+            elif block.language == "sh":
+                for line in block.text.splitlines():
+                    ended = runner.run(shlex.split(line, comments=True), tmp_path, {**NO_PLUGINS, **environment})
+                    assert ended.status == 0, f"{block.where}: {line}: {ended.printed}"
+
+
 def test_the_readme_says_what_its_program_prints(runner: Runner, tmp_path: Path):
     _, files = next(programs())
     told = run(runner, files, tmp_path).strip()
@@ -92,7 +116,7 @@ def test_the_readme_stays_short():
 
 
 def test_every_command_a_page_names_exists():
-    pages = "\n".join(page.read_text("utf-8") for page in {*PAGES, *MIGRATING.glob("*.md")})
+    pages = "\n".join(page.read_text("utf-8") for page in SHOWN)
     lines = re.findall(r"(?m)^aiotaskstore (.*)$|`aiotaskstore ([^`]*)`|bin/aiotaskstore (.*)$", pages)
     named = {re.sub(r"--\S+ \S+ ", "", "".join(line)).split()[0] for line in lines}
     assert {"worker", "ls", "stats", "migrate"} <= named
@@ -102,8 +126,7 @@ def test_every_command_a_page_names_exists():
 
 
 def test_every_link_between_pages_leads_somewhere():
-    pages = [*PAGES, *(ROOT / "docs").glob("*.md"), *(ROOT / "docs" / "adr").glob("*.md"), *MIGRATING.glob("*.md")]
-    for page in pages:
+    for page in [*SHOWN, *(ROOT / "docs").glob("*.md"), *(ROOT / "docs" / "adr").glob("*.md")]:
         for target in re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text("utf-8")):
             assert (page.parent / target).exists(), f"{page.relative_to(ROOT)} links to {target}"
 

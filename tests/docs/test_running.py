@@ -16,7 +16,7 @@ from click.testing import CliRunner
 
 from aiotaskstore.cli.app import commands
 from tests.docs.programs import blocks
-from tests.docs.test_documents import PAGES, ROOT
+from tests.docs.test_documents import ROOT, SHOWN
 
 RUNNING = ROOT / "docs" / "recipes" / "running.md"
 FILES = {block.title: block.text for block in blocks(RUNNING) if block.title}
@@ -34,7 +34,7 @@ def unit() -> dict[str, str]:
 
 def words() -> Iterator[list[str]]:
     """Give the words of every command that a page shows, after the program's name."""
-    for page in PAGES:
+    for page in SHOWN:
         for block in blocks(page):
             if block.language in {"sh", "ini"}:
                 text = block.text.replace("\\\n", " ")
