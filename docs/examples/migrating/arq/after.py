@@ -1,37 +1,47 @@
 """The same with aiotaskstore."""
 
 import asyncio
+from collections.abc import AsyncIterator
 
-from aiotaskstore import TaskStore
+from aiotaskstore import TaskContext, TaskStore
 
 store = TaskStore("sqlite:///tasks.db")  # or postgresql://…, mysql://…
 
-busy = {"welcome"}  # what the mail server refuses once
+
+class MailServer:
+    """Stand in for the client of a mail server that is busy at first."""
+
+    def __init__(self) -> None:
+        self.busy = {"welcome"}
+
+    def deliver(self, text: str, address: str) -> None:
+        """Send an e-mail, unless the server is busy."""
+        if text in self.busy:
+            self.busy.remove(text)
+            print("the mail server is busy")
+            raise ConnectionError("the mail server is busy")
+        print(f"{text} sent to {address}")
 
 
-def deliver(text: str, address: str) -> None:
-    """Stand in for the mail server."""
-    if text in busy:
-        busy.remove(text)
-        print("the mail server is busy")
-        raise ConnectionError("the mail server is busy")
-    print(f"{text} sent to {address}")
+@store.lifespan
+async def open_clients() -> AsyncIterator[MailServer]:
+    yield MailServer()  # what comes after the yield closes it
 
 
 @store.task(max_attempts=4, backoff=0.1, retry_on=ConnectionError)
-async def send_welcome(address: str) -> str:
-    deliver("welcome", address)
+async def send_welcome(context: TaskContext, address: str) -> str:
+    context.state_as(MailServer).deliver("welcome", address)
     return f"{address} is welcome"
 
 
 @store.task
-async def remind(address: str) -> None:
-    deliver("reminder", address)
+async def remind(context: TaskContext, address: str) -> None:
+    context.state_as(MailServer).deliver("reminder", address)
 
 
 @store.task
-async def send_digest() -> None:
-    deliver("digest", "staff@example.org")
+async def send_digest(context: TaskContext) -> None:
+    context.state_as(MailServer).deliver("digest", "staff@example.org")
 
 
 send_digest.schedule("0 7 * * *", timezone="Europe/Sofia")
