@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import sys
 import time
 from asyncio.subprocess import Process
 from collections.abc import Callable, Sequence
 
 from aiotaskstore.cli.exit_code import ExitCode
+from aiotaskstore.cli.worker_process import ending, send, start_worker
 from aiotaskstore.mechanics.timed_event import TimedEvent
 
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 30.0
@@ -27,7 +27,7 @@ class Supervisor:
     def __init__(
         self, arguments: Sequence[str], count: int, say: Callable[[str], None], *, drains: bool = False
     ) -> None:
-        self._command = [sys.executable, "-m", "aiotaskstore", "worker", *arguments, "--with-parent"]
+        self._arguments = arguments
         self._count, self._say, self._drains = count, say, drains
         self._running: dict[int, Process] = {}
         self._stopping = TimedEvent()
@@ -48,7 +48,7 @@ class Supervisor:
         self._stopping.set()
         number = _LEVELS[min(self._signals, len(_LEVELS)) - 1]
         for process in self._running.values():
-            _send(process, number)
+            send(process, number)
 
     async def _keep(self, number: int) -> int:
         """Keep one worker running; return the exit code of its last process."""
@@ -63,28 +63,15 @@ class Supervisor:
             crashes = 0 if time.monotonic() - started > _STEADY else crashes
             wait = min(_LONGEST_WAIT, _FIRST_WAIT * 2**crashes)
             crashes += 1
-            self._say(f"Worker {number} ended ({_ending(code)}); starting it again in {wait:g} s.")
+            self._say(f"Worker {number} ended ({ending(code)}); starting it again in {wait:g} s.")
             if await self._stopping.wait(wait):
                 return 0
 
     async def _run_one(self, number: int) -> int:
-        # A session of its own: the terminal's Ctrl-C reaches only us, and we pass it on once.
-        process = await asyncio.create_subprocess_exec(
-            *self._command, stdin=asyncio.subprocess.PIPE, start_new_session=True
-        )
-        self._running[number] = process
+        process = self._running[number] = await start_worker(self._arguments)
         if self._stopping.is_set():  # stopped while it was being started
-            _send(process, signal.SIGTERM)
+            send(process, signal.SIGTERM)
         try:
             return await process.wait()
         finally:
             del self._running[number]
-
-
-def _send(process: Process, number: signal.Signals) -> None:
-    if process.returncode is None:
-        process.send_signal(number)
-
-
-def _ending(code: int) -> str:
-    return f"exit code {code}" if code >= 0 else signal.Signals(-code).name

@@ -61,14 +61,19 @@ class Target:
         """The database's URL, from the command line or the environment."""
         return self.given_url or os.environ.get(URL) or os.environ.get(ANY_URL) or None
 
-    def app_store(self) -> TaskStore:
-        """Import the app's store, for commands that need to know its tasks."""
+    def check_app_named(self) -> str:
+        """Return the app; a usage error where none is named."""
         if self.app is None:
             raise click.UsageError(_WHICH_APP)
+        return self.app
+
+    def app_store(self) -> TaskStore:
+        """Import the app's store, for commands that need to know its tasks."""
+        app = self.check_app_named()
         if self.given_url:
             given = TaskStore(self.given_url).url
             os.environ[URL] = self.given_url  # where an app's TaskStore.from_env() looks
-        store = load(self.app)
+        store = load(app)
         if self.given_url and store.url != given:
             raise ConfigurationError(
                 f"The store of --app {self.app} is on {shown(store)}, not on what --url says. Make it with "

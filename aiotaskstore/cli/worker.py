@@ -11,7 +11,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import click
@@ -22,6 +22,7 @@ from aiotaskstore.cli.exit_code import ExitCode
 from aiotaskstore.cli.formatting import counted
 from aiotaskstore.cli.opening import open_in_time
 from aiotaskstore.cli.option import duration_of
+from aiotaskstore.cli.reloader import GRACE, Reloader
 from aiotaskstore.cli.stderr_log import LEVELS, LOG_FORMATS, StderrLog
 from aiotaskstore.cli.supervisor import Supervisor
 from aiotaskstore.cli.target import Target, check_pool, shown, targeted
@@ -92,12 +93,15 @@ class Plan:
 @click.option("--quiet", is_flag=True, help="Log only warnings and errors, not each start and end of a task.")
 @click.option("--log-format", default="text", show_default=True, type=click.Choice(LOG_FORMATS),
               help="Write the log for people, or one JSON object a line.")  # fmt: skip
+@click.option("--reload", "reloads", is_flag=True,
+              help="For development: start again whenever a Python file in this folder changes.")  # fmt: skip
 @click.option("--verbosity", type=click.Choice([*LEVELS]), hidden=True, help="For workers that a worker starts.")
 @click.option("--with-parent", is_flag=True, hidden=True, help="Stop when standard input is closed.")
 @targeted
 def worker(
-    target: Target, *, queues: Sequence[str], processes: int, with_parent: bool, verbose: bool, quiet: bool, **how: Any
-) -> None:
+    target: Target, *, queues: Sequence[str], processes: int, with_parent: bool, reloads: bool, verbose: bool,
+    quiet: bool, **how: Any,
+) -> None:  # fmt: skip
     """Run the app's tasks until stopped.
 
     The first SIGTERM or Ctrl-C takes nothing new and waits for what runs, the second cancels that and hands it back,
@@ -112,11 +116,17 @@ def worker(
     aiotaskstore worker -q emails:20,default --processes 4
     aiotaskstore worker --drain                      for cron jobs and tests
     aiotaskstore worker --wait-for-database 30       where both are started together
+    aiotaskstore worker --reload                     while you write its tasks
     """  # noqa: D301
     if verbose and quiet:
         raise click.UsageError("-v and --quiet are opposites: give one of them.")
     how["verbosity"] = how["verbosity"] or ("debug" if verbose else "warnings" if quiet else "runs")
     plan = Plan(queues=_parse_queues(queues), **how)
+    if reloads:
+        if processes > 1 or plan.drains:
+            raise click.UsageError("--reload keeps one worker running: leave out --processes and --drain.")
+        _run_reloading(target, plan)
+        return
     store = target.app_store()
     check_pool(store)
     store.dispatcher(**plan.options)  # what is wrong with the options is said before anything opens
@@ -229,6 +239,20 @@ def _run_many(target: Target, store: TaskStore, plan: Plan, processes: int) -> E
             return await supervisor.run()
 
     return asyncio.run(supervise())
+
+
+def _run_reloading(target: Target, plan: Plan) -> None:
+    """Run a worker that starts again after each change. We never import the app, which may not even parse."""
+    target.check_app_named()
+    plan = replace(plan, grace=min(plan.grace, GRACE))
+    arguments = [*_whose(target), *plan.arguments]
+
+    async def reload() -> ExitCode:
+        reloader = Reloader(arguments, plan.grace, target.console.say)
+        with escalating_signals(reloader.stop, reloader.cancel, reloader.kill):
+            return await reloader.run()
+
+    asyncio.run(reload())
 
 
 def _whose(target: Target) -> list[str]:

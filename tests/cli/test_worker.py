@@ -102,6 +102,7 @@ async def test_the_third_signal_exits_at_once(cli: Commands, store: TaskStore, s
         "store = TaskStore.from_env()\n"
         "@store.task\n"
         "async def linger(folder: str) -> None:\n"
+        "    print('I run', flush=True)\n"
         "    while True:\n"
         "        try:\n"
         "            await asyncio.sleep(60)\n"
@@ -110,7 +111,7 @@ async def test_the_third_signal_exits_at_once(cli: Commands, store: TaskStore, s
     )
     await lingering(store, cli.folder)
     worker = cli.start("worker", "--app", "stubborn:store", "--url", sqlite_url, "--grace", "10m")
-    await running(store)
+    await eventually(lambda: "I run" in worker.out)  # a run that is cancelled before it begins ends without a word
     worker.signal(signal.SIGTERM)
     worker.signal(signal.SIGINT)  # two of one kind would be one, if the second came before the first was heard
     await eventually(lambda: "I stay" in worker.out)
