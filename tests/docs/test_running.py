@@ -36,10 +36,10 @@ def words() -> Iterator[list[str]]:
     """Give the words of every command that a page shows, after the program's name."""
     for page in SHOWN:
         for block in blocks(page):
-            if block.language in {"sh", "ini"}:
+            if block.language in {"sh", "ini", "console"}:
                 text = block.text.replace("\\\n", " ")
                 for line in re.findall(
-                    r"(?m)^(?:ExecStart(?:Pre)?=)?(?:\S*/)?aiotaskstore (.+?)(?: #.*| \|.*)?$", text
+                    r"(?m)^(?:ExecStart(?:Pre)?=|\$ )?(?:\S*/)?aiotaskstore (.+?)(?: #.*| \|.*)?$", text
                 ):
                     yield shlex.split(line)
             for listed in re.findall(r'\["aiotaskstore", (.+?)\]', block.text):
