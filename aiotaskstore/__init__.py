@@ -51,6 +51,7 @@ from aiotaskstore.events import (
     TaskFinished,
     TaskRescued,
     TaskRetried,
+    TasksClaimed,
     TaskStarted,
 )
 from aiotaskstore.finding import Finding, Severity
@@ -200,6 +201,7 @@ __all__ = [
     "TaskStatus",
     "TaskStore",
     "TaskStoreError",
+    "TasksClaimed",
     "UnknownAliasError",
     "constant",
     "current_context",

@@ -53,6 +53,18 @@ class TaskClaimed(TaskEvent):
 
 
 @dataclass(frozen=True, slots=True)
+class TasksClaimed(Event):
+    """One claim of a dispatcher of this process has returned tasks; a `TaskClaimed` for each follows."""
+
+    dispatcher_id: UUID
+    queues: tuple[str, ...]
+    """The queues that the tasks are of."""
+    count: int
+    took: float
+    """Seconds from sending the claim to its reply."""
+
+
+@dataclass(frozen=True, slots=True)
 class TaskStarted(TaskEvent):
     """A handler is about to be called."""
 

@@ -52,6 +52,8 @@ class ClaimSender:
         """Set while no claim waits for its reply."""
         self.replied.set()
         self._sent = 0
+        self.took: float = 0.0
+        """Seconds from sending the latest claim to its reply."""
 
     async def claim(self, wanted: Sequence[tuple[str, int]]) -> list[Claim]:
         """Claim up to so many tasks of each queue, but none of a cancelled definition; grant the freed keys with it.
@@ -65,7 +67,8 @@ class ClaimSender:
         try:
             sent, heeded = self._clock(), self._restrictions.current
             claims = await self._send(wanted, aliases)
-            if claims and (self._clock() - sent > _LONG or self._restrictions.differ_from(heeded)):
+            self.took = self._clock() - sent
+            if claims and (self.took > _LONG or self._restrictions.differ_from(heeded)):
                 claims = await self._still_allowed(claims)
         finally:
             self.replied.set()

@@ -128,7 +128,7 @@ class Claimer:
         return [(queue, room) for queue, room in rooms if room > 0]
 
     def _begin(self, claims: Sequence[Claim], wanted: Sequence[tuple[str, int]]) -> None:
-        self._in_flight.begin(sorted(claims, key=_order))
+        self._in_flight.begin(sorted(claims, key=_order), self._claim_sender.took)
         came = Counter(claim.queue for claim in claims)
         for queue, room in wanted:
             if came[queue] < room and not self._wakeup.hinted.names(queue):

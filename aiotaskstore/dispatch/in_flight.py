@@ -11,7 +11,7 @@ from uuid import UUID
 from aiotaskstore.dispatch.run import Run, RunDependencies, StopReason
 from aiotaskstore.dispatch.slots import Slots
 from aiotaskstore.errors import UnknownAliasError
-from aiotaskstore.events import TaskClaimed
+from aiotaskstore.events import TaskClaimed, TasksClaimed
 from aiotaskstore.finish_reason import FinishReason
 from aiotaskstore.mechanics.text import size_in_bytes
 from aiotaskstore.mechanics.timed_event import TimedEvent
@@ -49,12 +49,15 @@ class InFlight:
         self._claimed: deque[Claim] = deque()
         self._ended = self.ended  # one bound method for every run
 
-    def begin(self, claims: Sequence[Claim]) -> None:
-        """Run claimed tasks, some in each turn of the event loop.
+    def begin(self, claims: Sequence[Claim], took: float = 0.0) -> None:
+        """Run the tasks of a claim that took so many seconds, some in each turn of the event loop.
 
         So other tasks of the event loop get their turn, and the objects of a short run are freed before the garbage
         collector takes them for long-lived: 19 instead of 24 µs a task.
         """
+        if claims and self._hooks.has_listener(TasksClaimed):
+            queues = tuple(sorted({claim.queue for claim in claims}))
+            self._hooks.emit(TasksClaimed(self._dependencies.dispatcher_id, queues, len(claims), took))
         for claim in claims:
             self.slots.take(claim.queue)
         under_way = bool(self._claimed)
