@@ -7,10 +7,12 @@ import os
 import re
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from aiotaskstore import TaskStore
 from tests.docs.programs import blocks
 from tests.helpers import LIMIT
 
@@ -27,6 +29,7 @@ DONE = [
     "the mail server is busy",
     "welcome sent to ada@example.org",
 ]
+LATER = datetime(2040, 1, 1, tzinfo=UTC)
 SECTIONS = [
     "Names side by side",
     "What is different",
@@ -40,14 +43,14 @@ ROW = re.compile(r"^\| (\w+) \| (.*?) \| (.*?) \| (.*?) ?\| (.*?) \| (.*?) \|$",
 EFFORTS = {"direct swap", "small rewrite", "redesign"}
 
 
-def start(program: Path, folder: Path) -> subprocess.Popen[str]:
+def start(program: Path, folder: Path, *arguments: str, **variables: str) -> subprocess.Popen[str]:
     """Start a program in a folder of its own."""
-    folder.mkdir()
+    folder.mkdir(parents=True)
     without_redis = [ROOT / "tests" / "docs" / "arq_on_fakeredis.py"] * (program == PROGRAMS / "arq" / "before.py")
-    strict = ["-W", "error"] * (program.stem == "after")
+    strict = ["-W", "error"] * (program.stem in {"after", "move"})
     return subprocess.Popen(
-        [sys.executable, *strict, *without_redis, program],
-        cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        [sys.executable, *strict, *without_redis, program, *arguments],
+        cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT), **variables},
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
 
@@ -74,6 +77,29 @@ def test_after_migrating_a_program_does_what_it_did_before(peer: str, tmp_path: 
     assert before == [line for line in DONE if line != RESULT or peer not in KEEP_NO_RESULTS]
 
 
+@pytest.mark.parametrize("peer", ["pgqueuer", "procrastinate"])
+async def test_what_waits_in_the_tables_of_a_peer_is_moved_whole_and_once(
+    peer: str, postgresql_url: str, tmp_path: Path
+):
+    lines_of(start(ROOT / "tests" / "docs" / "waiting_in_peers.py", tmp_path / "peer", peer, postgresql_url))
+    for place, moved in {"1st": ["2"], "2nd": ["0"]}.items():
+        assert lines_of(start(PROGRAMS / peer / "move.py", tmp_path / place, DATABASE_URL=postgresql_url)) == moved
+    async with TaskStore(postgresql_url) as store:
+        bob, ada = await store.tasks.list()
+    assert (ada.alias, ada.payload, ada.status, ada.priority) == (
+        "remind",
+        {"address": "ada@example.org"},
+        "pending",
+        0,
+    )
+    assert (bob.payload, bob.status, bob.priority) == ({"address": "bob@example.org"}, "scheduled", -5)
+    assert abs(bob.run_at - LATER) < timedelta(minutes=10)  # PgQueuer is told the seconds that are left
+    assert bob.external_id == "bob"
+    assert (bob.queue, bob.serialization_key) == {
+        "pgqueuer": ("default", None), "procrastinate": ("mail", "mail server")
+    }[peer]  # fmt: skip
+
+
 def test_every_peer_has_a_page_and_every_page_its_programs():
     assert sorted(page.stem for page in PAGES.glob("*.md") if page.stem != "index") == PEERS
     assert sorted(folder.name for folder in PROGRAMS.iterdir() if (folder / "after.py").exists()) == PEERS
@@ -97,7 +123,8 @@ def test_the_same_numbers_mean_what_the_index_says(tmp_path: Path):
 
 @pytest.mark.parametrize("peer", PEERS)
 def test_a_page_shows_its_programs_as_they_are(peer: str):
-    programs = [PROGRAMS / peer / f"{when}.py" for when in ("before", "after")]
+    programs = [PROGRAMS / peer / f"{when}.py" for when in ("before", "after", "move")]
+    programs = [program for program in programs if program.exists()]
     shown = [(block.title, block.text) for block in blocks(PAGES / f"{peer}.md") if block.language == "python"]
     assert shown == [(program.name, program.read_text("utf-8")) for program in programs]
 
