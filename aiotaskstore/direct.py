@@ -40,7 +40,8 @@ class DirectRun:
         metadata: str | None = None,
         state: Callable[[], Any] | None = None,
     ) -> None:
-        self.attempt, self.metadata = attempt, metadata
+        self.attempt: int = attempt
+        self.metadata: str | None = metadata
         self._alias, self._defaults, self._payload, self._store = alias, defaults, payload, store
         self._state = state
         self._task: asyncio.Task[Any] | None = None

@@ -1,6 +1,6 @@
 """Events: each is emitted once, to every listener.
 
-A new event is also exported in `__init__.py`, logged in `observe/logs.py` if it shall have a record, and added to
+A new event is also exported in `public_names.py`, logged in `observe/logs.py` if it shall have a record, and added to
 `docs/reference/index.md` by `docs/reference/generate.py`; `tests/docs` checks the export, the page and the words.
 """
 

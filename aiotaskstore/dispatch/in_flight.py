@@ -15,7 +15,7 @@ from aiotaskstore.events import TaskClaimed, TasksClaimed
 from aiotaskstore.finish_reason import FinishReason
 from aiotaskstore.mechanics.text import size_in_bytes
 from aiotaskstore.mechanics.timed_event import TimedEvent
-from aiotaskstore.noop import noop
+from aiotaskstore.noop_task import noop
 from aiotaskstore.outcome import Failed, Outcome
 from aiotaskstore.registry import Registry
 from aiotaskstore.task import Claim

@@ -1,12 +1,18 @@
 """For the tests of applications: a store on a database of its own, a clock that moves when told, assertions.
 
-Nothing of this needs pytest; its plugin is `aiotaskstore.testing.pytest_plugin`.
+Nothing of this needs pytest; its plugin is `aiotaskstore.testing.pytest_plugin`. The names are imported on demand, so
+that a test run that loads the plugin and uses nothing of it does not pay for them.
 """
 
-from aiotaskstore.testing.drain_report import DrainReport
-from aiotaskstore.testing.expectation import ExpectedOptions
-from aiotaskstore.testing.performance import Performed
-from aiotaskstore.testing.relocation import KEEP
-from aiotaskstore.testing.tester import TaskStoreTester
+from typing import TYPE_CHECKING
 
-__all__ = ["KEEP", "DrainReport", "ExpectedOptions", "Performed", "TaskStoreTester"]
+if TYPE_CHECKING:
+    from aiotaskstore.testing.public_names import *  # noqa: F403 - they are listed there
+    from aiotaskstore.testing.public_names import __all__ as __all__
+else:
+    del TYPE_CHECKING
+
+    from aiotaskstore.mechanics.names_on_demand import names_on_demand
+
+    __getattr__, __dir__ = names_on_demand("aiotaskstore.testing.public_names", globals())
+    del names_on_demand

@@ -11,7 +11,7 @@ from aiotaskstore.cli.exit_code import ExitCode, Failure
 from aiotaskstore.cli.option import ids_of
 from aiotaskstore.cli.selection import WrittenId, each
 from aiotaskstore.mechanics.ids import new_id
-from aiotaskstore.noop import noop
+from aiotaskstore.noop_task import noop
 from tests.cli.command import APP, Commands
 
 

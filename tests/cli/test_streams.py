@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from aiotaskstore import TaskStore
-from aiotaskstore.noop import noop
+from aiotaskstore.noop_task import noop
 from tests.cli.command import ROOT, needs_terminal, screen_of
 from tests.helpers import LIMIT
 

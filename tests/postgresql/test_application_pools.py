@@ -11,7 +11,7 @@ import pytest
 
 from aiotaskstore import DispatcherStarted, TaskStore, TaskStoreError
 from aiotaskstore.events import BackgroundFailed
-from aiotaskstore.noop import noop
+from aiotaskstore.noop_task import noop
 from aiotaskstore.storage.operation import Query, Rows, Steps
 from tests.helpers import LIMIT, expect
 

@@ -1,0 +1,1 @@
+"""A user's test suite, run by a pytest of its own."""
