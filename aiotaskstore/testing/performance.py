@@ -44,6 +44,7 @@ async def perform(definition: AnyDefinition, draft: Draft[R], store: Any, attemp
         lambda: json.loads(draft.payload),
         store=store,
         attempt=attempt,
+        state=lambda: store.state,
         metadata=metadata,
     )
     context = TaskContext(run, store)

@@ -11,6 +11,7 @@ from typing import Any, Final, Literal
 
 from aiotaskstore.connection_argument import check_connection
 from aiotaskstore.errors import ConfigurationError
+from aiotaskstore.lifespan import Lifespan
 from aiotaskstore.manage.ambient_transaction import AmbientTransaction
 from aiotaskstore.mechanics.clock import Clock
 from aiotaskstore.storage.location import Location
@@ -38,9 +39,16 @@ class Relocation:
     """
 
     def __init__(
-        self, store: TaskStore, database: str | Literal[OwnDatabase.KEEP] | Any, connection: Any, clock: Clock
+        self,
+        store: TaskStore,
+        database: str | Literal[OwnDatabase.KEEP] | Any,
+        connection: Any,
+        *,
+        clock: Clock,
+        lifespan: Lifespan | None,
     ) -> None:
         self._store, self._connection = store, connection
+        self._lifespan = self._lifespan_before = lifespan or store._lifespan
         if connection is not None:
             check_connection(connection)
         self.keeps: bool = database is KEEP or connection is not None
@@ -63,6 +71,7 @@ class Relocation:
             )
         self._before = store._location
         store._locate(self._location)
+        self._lifespan_before, store._lifespan = store._lifespan, self._lifespan
         if self._connection is not None:
             store._ambient.confined = AmbientTransaction(self._connection, None)
 
@@ -98,6 +107,7 @@ class Relocation:
         store._lifecycle.held = False
         store._ambient.confined = None
         store._locate(self._before)
+        store._lifespan = self._lifespan_before
 
     def _chosen(self, database: str | Literal[OwnDatabase.KEEP] | Any, clock: Clock) -> Location:
         before = self._before

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+from enum import Enum
 from types import TracebackType
 from typing import Any, Literal, ParamSpec, Self, TypeVar, Unpack, overload
 from uuid import UUID
@@ -15,6 +16,7 @@ from aiotaskstore.dispatch.cleaner import Cleaner
 from aiotaskstore.dispatch.scheduler import Scheduler
 from aiotaskstore.errors import ConfigurationError, UnknownAliasError
 from aiotaskstore.events import TaskEnqueued
+from aiotaskstore.lifespan import Lifespan
 from aiotaskstore.manage.ambient_transaction import AmbientTransaction
 from aiotaskstore.manage.open_store import OpenStore
 from aiotaskstore.mechanics.background_tasks import BackgroundTasks
@@ -44,6 +46,13 @@ _TIMEOUT = 60.0
 """Real seconds that one drain may take, unless the test says."""
 
 
+class _FromLifespan(Enum):
+    LIFESPAN = "what the store's lifespan yields"
+
+
+LIFESPAN = _FromLifespan.LIFESPAN
+
+
 class TaskStoreTester:
     """An application's own store on another database and another clock, for the time of a test.
 
@@ -55,6 +64,9 @@ class TaskStoreTester:
     prefix elsewhere), or `KEEP` for the store's own database and tables, which must hold no task unless
     `allow_existing`. With `connection`, a connection or SQLAlchemy session to the store's own database with an open
     transaction, all that the store and the tester do happens in that transaction, which the test rolls back.
+
+    `state` takes the place of what the store's lifespan yields, which is then not entered: a fake, say. Else it is
+    entered before the first run, and left when the store is closed.
 
     `now` is the instant at which the clock stands; the present one unless given. Entering raises `ConfigurationError`
     if the store is open already. A plain `with` only takes the store there, for an application that opens and closes
@@ -68,6 +80,7 @@ class TaskStoreTester:
         database: str | Literal[OwnDatabase.KEEP] | Any = MEMORY,
         connection: Any = None,
         now: datetime | None = None,
+        state: Any = LIFESPAN,
         allow_existing: bool = False,
     ) -> None:
         if not isinstance(store, TaskStore):
@@ -78,7 +91,8 @@ class TaskStoreTester:
             )
         self._store, self._allow_existing = store, allow_existing
         self._clock = MovingClock(SYSTEM_CLOCK.now() if now is None else check_instant(now, "now"))
-        self._relocation = Relocation(store, database, connection, self._clock)
+        lifespan = None if state is LIFESPAN else _lifespan_of(state)
+        self._relocation = Relocation(store, database, connection, clock=self._clock, lifespan=lifespan)
         self._opened: OpenStore | None = None
         self._runner: SerialRunner | None = None
         self._scheduler: Scheduler | None = None
@@ -237,6 +251,7 @@ class TaskStoreTester:
             pass_time=pass_time,
         )
         await self._store.flush()
+        await self._store.enter_lifespan()
         await self._schedule()
         await drain.carry_out()
         kept = {one.id: one for one in await self._store.tasks.list(id_in=drain.ids, limit=None)} if drain.ids else {}
@@ -282,6 +297,7 @@ class TaskStoreTester:
         if definition is None:
             raise UnknownAliasError(draft.alias, self._store._registry.aliases)
         self._performed = None
+        await self._store.enter_lifespan()
         performed = await perform(definition, draft, self._store, attempt)
         self._performed = performed
         return performed.result
@@ -419,6 +435,7 @@ class TaskStoreTester:
         """Run tasks that were just enqueued."""
         if joined is not self._relocation.confined:
             return
+        await self._store.enter_lifespan()
         runner = self._running()
         for one in ids:
             await runner.promote()
@@ -457,3 +474,14 @@ class TaskStoreTester:
             )
         elif not tasks:
             yield "Nothing was enqueued."
+
+
+def _lifespan_of(state: Any) -> Lifespan:
+    """Return a lifespan that yields a value and opens nothing."""
+
+    async def given() -> AsyncIterator[Any]:
+        yield state
+
+    lifespan = Lifespan()
+    lifespan.register(given)
+    return lifespan

@@ -373,6 +373,32 @@ async def test_hooks_and_middleware_are_called_and_details_stored(app: Applicati
     assert (task.details, task.progress.fraction) == ("line 1", 0.5)
 
 
+async def test_the_lifespan_is_entered_or_a_fake_takes_its_place(app: Application):
+    calls: list[str] = []
+
+    @app.store.lifespan
+    async def resources() -> AsyncIterator[str]:
+        calls.append("entered")
+        yield "real"
+        calls.append("left")
+
+    @app.store.task
+    async def reads() -> str:
+        return str(current_context().state)
+
+    async with TaskStoreTester(app.store) as tester:
+        await reads.enqueue()
+        assert (await tester.drain()).tasks[0].result == "real"
+        assert calls == ["entered"]
+        await app.store.close()
+        assert await tester.perform(reads) == "real"
+    assert calls == ["entered", "left"] * 2
+    async with TaskStoreTester(app.store, state="fake") as tester:
+        with tester.inline():
+            assert await (await reads.enqueue()).result(timeout=0) == "fake"
+    assert calls == ["entered", "left"] * 2
+
+
 # ── inline ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
