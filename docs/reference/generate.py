@@ -1,4 +1,4 @@
-"""Writes docs/reference/index.md from the public names: `python docs/reference/generate.py`.
+"""Writes the pages of docs/reference from the public names and the commands: `python docs/reference/generate.py`.
 
 Signatures come from the code, sentences from the docstrings, and defaults of options from the functions that take them.
 """
@@ -8,18 +8,27 @@ from __future__ import annotations
 import ast
 import dataclasses
 import enum
+import importlib
 import inspect
+import pkgutil
 import sys
 import textwrap
+import tomllib
 import typing
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import aiotaskstore
-from aiotaskstore import DispatcherOptions, StoreOptions, TaskStore
+import click
 
-PAGE = Path(__file__).with_name("index.md")
+import aiotaskstore
+import aiotaskstore.integrations
+import aiotaskstore.testing
+from aiotaskstore import DispatcherOptions, Event, StoreOptions, TaskStore, TaskStoreError
+from aiotaskstore.cli.app import commands
+from aiotaskstore.cli.exit_code import ExitCode
+
+FOLDER = Path(__file__).parent
 
 TAKES: dict[Any, Callable[..., Any]] = {StoreOptions: TaskStore.__init__, DispatcherOptions: TaskStore.dispatcher}
 """What takes the options of a TypedDict, with their defaults."""
@@ -36,12 +45,56 @@ class Verbatim:
         return self._text
 
 
+TOPICS = {
+    "The store": "TaskStore StoreOptions TaskRouter Queue Retention StoreHealth",
+    "Declaring tasks": "TaskDefinition TaskHandler TaskOptions Backoff constant steps exponential fibonacci noop",
+    "Enqueuing": "TaskHandle Draft Carrier OutgoingTask",
+    "In a handler": "TaskContext current_context Retry Snooze Cancel Fail is_retryable TaskLogFilter",
+    "Around runs": "Middleware CallNext",
+    "Running": "Dispatcher DispatcherOptions DispatcherInfo DispatcherHealth",
+    "Tasks as they are stored": "Task TaskStatus FinishReason AttemptError Progress TaskFilters TaskSelection "
+    "TaskChanges",
+    "Definitions as they are stored": "Definition DefinitionStatus DefinitionFilters DefinitionChanges",
+    "Queues as they are": "QueueInfo QueueMeasurement",
+    "Schedules": "Schedule ScheduleStatus ScheduleOptions ScheduleFilters ScheduleChanges Recurrence Cron Every Once "
+    "RecurrenceRule Frequency DayOfWeek MonthOfYear",
+    "Findings": "Finding Severity",
+    "Protocols, to annotate with and to fake": "TaskEnqueuer EnqueueableTask EnqueuedTask TaskReader HandlerStore "
+    "HandlerContext",
+}
+"""Where a reader finds a name; errors and events are found by what they are, and what stands nowhere comes last."""
+ENVIRONMENT = {
+    "AIOTASKSTORE_APP": "the app of the commands, where `--app` names none: `module:attribute`",
+    "AIOTASKSTORE_URL": "the database of `TaskStore.from_env()`, and of the commands where neither `--url` nor an app "
+    "names one",
+    "DATABASE_URL": "the same, where `AIOTASKSTORE_URL` is not set",
+    "NO_COLOR": "no colours, if it is set to anything",
+    "TERM": "`dumb`: no colours and no redrawing",
+}
+"""The variables that the library and its commands read."""
+
+
+def pages() -> dict[str, str]:
+    """Return the text of each page by its file's name."""
+    return {
+        "index.md": render(),
+        "testing.md": module_page("Testing", [aiotaskstore.testing]),
+        "integrations.md": module_page("Integrations", integrations()),
+        "command-line.md": command_page(),
+    }
+
+
 def render() -> str:
-    """Return the whole page."""
+    """Return the page of the names that `aiotaskstore` exports."""
     lines = [
         "# Reference",
         "",
         "Every public name, its signature and its docstring. Written by `python docs/reference/generate.py`.",
+        "",
+        "On pages of their own: [testing](testing.md), [integrations](integrations.md), and",
+        "[commands, exit codes, environment](command-line.md).",
+        "",
+        *contents(),
         "",
     ]
     for name in aiotaskstore.__all__:
@@ -50,6 +103,103 @@ def render() -> str:
             for attribute, kind in managers():
                 lines += [f"## `store.{attribute}`", "", *describe(attribute, kind), ""]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def contents() -> Iterator[str]:
+    """Yield the rows of a table of the names by topic."""
+    topics = {topic: names.split() for topic, names in TOPICS.items()}
+    topics["The store"] += [f"store.{attribute}" for attribute, _ in managers()]
+    topics["Events"] = [name for name in aiotaskstore.__all__ if _is_a(name, Event)]
+    topics["Errors"] = [name for name in aiotaskstore.__all__ if _is_a(name, TaskStoreError)]
+    placed = {name for names in topics.values() for name in names}
+    topics["More"] = [name for name in aiotaskstore.__all__ if name not in placed]
+    yield from ("| | |", "|---|---|")
+    for topic, names in topics.items():
+        found = [name for name in names if "." in name or name in aiotaskstore.__all__]
+        if found:
+            yield f"| {topic} | {' '.join(f'[`{name}`](#{_anchor(name)})' for name in found)} |"
+
+
+def _anchor(heading: str) -> str:
+    return heading.lower().replace(".", "")
+
+
+def _is_a(name: str, kind: type) -> bool:
+    thing = getattr(aiotaskstore, name)
+    return inspect.isclass(thing) and issubclass(thing, kind)
+
+
+def integrations() -> list[Any]:
+    """Return the modules for other packages: those that are named as an extra."""
+    package = aiotaskstore.integrations
+    project = tomllib.loads((FOLDER.parents[1] / "pyproject.toml").read_text("utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    names = sorted(one.name for one in pkgutil.iter_modules(package.__path__) if one.name in extras)
+    return [importlib.import_module(f"{package.__name__}.{name}") for name in names]
+
+
+def exported(module: Any) -> list[str]:
+    """Return a module's public names: those that it lists, else those that it makes and describes."""
+    if hasattr(module, "__all__"):
+        return sorted(module.__all__)
+    made = [name for name, thing in vars(module).items() if getattr(thing, "__module__", "") == module.__name__]
+    named = {*made, *texts_beneath(ast.parse(inspect.getsource(module)).body)}
+    return sorted(name for name in named if not name.startswith("_"))
+
+
+def module_page(title: str, modules: list[Any]) -> str:
+    """Return the page of the names that some modules export."""
+    lines = [f"# {title}", ""]
+    for module in modules:
+        lines += [f"## `{module.__name__}`", "", inspect.getdoc(module) or "", ""]
+        for name in exported(module):
+            lines += [f"### `{name}`", "", *describe_in([module, *modules], name), ""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def describe_in(modules: list[Any], name: str) -> list[str]:
+    """Return the lines of the first module's name; a value is described by the text beneath it, where it is made."""
+    thing = getattr(modules[0], name)
+    if inspect.isclass(thing) or inspect.isfunction(thing):
+        return describe(name, thing)
+    makers = [one for one in [*modules, sys.modules[type(thing).__module__]] if hasattr(one, "__file__")]
+    texts = [texts_beneath(ast.parse(inspect.getsource(one)).body).get(name) for one in makers]
+    return [next(filter(None, texts), "")]
+
+
+def command_page() -> str:
+    """Return the page of the commands, their options, their exit codes and the environment's variables."""
+    lines = [
+        "# Commands, exit codes, environment",
+        "",
+        "How they are used: [The command line](../guide/command-line.md).",
+        "",
+    ]
+    for name, command in commands.commands.items():
+        lines += describe_command(f"aiotaskstore {name}", command)
+    lines += ["## Exit codes", ""]
+    described = attribute_docs(ExitCode)
+    lines += [f"- `{code.value}`: {described.get(code.name, code.name.lower())}" for code in ExitCode]
+    lines += ["", "## Environment variables", ""]
+    lines += [f"- `{name}`: {text}" for name, text in ENVIRONMENT.items()]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def describe_command(name: str, command: click.Command, level: int = 2) -> Iterator[str]:
+    """Yield the lines of a command: what it does, its options with their defaults, and its commands."""
+    with click.Context(command, info_name=name, max_content_width=1000) as context:
+        arguments = [one.make_metavar(context) for one in command.params if isinstance(one, click.Argument)]
+        records = [one.get_help_record(context) for one in command.params]
+    yield from (f"{'#' * level} `{' '.join([name, *arguments])}`", "")
+    for paragraph in inspect.cleandoc(command.help or "").split("\n\n"):
+        lines = paragraph.removeprefix("\b\n").splitlines()
+        left_as_it_is = paragraph.startswith("\b")
+        yield from ("```text", *lines, "```", "") if left_as_it_is else (" ".join(lines), "")
+    for record in (record for record in records if record and record[1]):
+        yield f"- `{record[0]}`: {' '.join(record[1].split())}"
+    yield ""
+    for key, one in getattr(command, "commands", {}).items():
+        yield from describe_command(f"{name} {key}", one, level + 1)
 
 
 def managers() -> Iterator[tuple[str, type]]:
@@ -142,7 +292,9 @@ def signatures(name: str, function: Callable[..., Any]) -> list[str]:
 
 def _signature(function: Callable[..., Any]) -> inspect.Signature:
     found = inspect.signature(function)
-    parameters = [_verbatim(one) for one in found.parameters.values() if one.name not in {"self", "cls"}]
+    parameters = [
+        _without_address(_verbatim(one)) for one in found.parameters.values() if one.name not in {"self", "cls"}
+    ]
     returned = found.return_annotation
     return found.replace(
         parameters=parameters, return_annotation=Verbatim(returned) if isinstance(returned, str) else returned
@@ -154,12 +306,22 @@ def _verbatim(parameter: inspect.Parameter) -> inspect.Parameter:
     return parameter.replace(annotation=Verbatim(annotation)) if isinstance(annotation, str) else parameter
 
 
+def _without_address(parameter: inspect.Parameter) -> inspect.Parameter:
+    """Return the parameter, a default that is printed with its place in memory left out."""
+    return parameter.replace(default=Verbatim("…")) if " at 0x" in repr(parameter.default) else parameter
+
+
 def attribute_docs(kind: Any) -> dict[str, str]:
     """Return the texts that stand under attributes, by attribute; those of a base if there is none."""
     found: dict[str, str] = {}
     for base in bases(kind):
         found |= attribute_docs(base)
-    nodes = definition(kind).body
+    return found | texts_beneath(definition(kind).body)
+
+
+def texts_beneath(nodes: list[ast.stmt]) -> dict[str, str]:
+    """Return the texts that stand under assignments, by what is assigned."""
+    found: dict[str, str] = {}
     for node, following in zip(nodes, [*nodes[1:], None], strict=True):
         target = (
             node.target
@@ -204,4 +366,5 @@ def _after(text: str | None) -> str:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(render(), "utf-8")
+    for file, text in pages().items():
+        (FOLDER / file).write_text(text, "utf-8")

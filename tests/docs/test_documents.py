@@ -16,6 +16,7 @@ from click.testing import CliRunner
 
 import aiotaskstore
 from aiotaskstore.cli.app import commands
+from aiotaskstore.cli.exit_code import ExitCode
 from tests.docs.programs import Block, Runner, blocks, runner
 
 ROOT = Path(__file__).parents[2]
@@ -146,9 +147,30 @@ def test_every_file_that_the_architecture_names_exists():
 
 
 def test_the_reference_is_what_the_docstrings_say():
-    generator = load(ROOT / "docs" / "reference" / "generate.py")
+    folder = ROOT / "docs" / "reference"
+    pages = load(folder / "generate.py").pages()
+    assert {page.name for page in folder.glob("*.md")} == pages.keys()
+    for name, text in pages.items():
+        assert (folder / name).read_text("utf-8") == text, "run: python docs/reference/generate.py"
+
+
+def test_the_reference_leads_to_every_name_by_its_topic():
     page = (ROOT / "docs" / "reference" / "index.md").read_text("utf-8")
-    assert page == generator.render(), "run: python docs/reference/generate.py"
+    rows = re.findall(r"^\| (.+?) \| (.*) \|$", page, re.MULTILINE)
+    listed = re.findall(r"\[`([\w.]+)`\]", " ".join(names for _, names in rows))
+    assert sorted(name for name in listed if "." not in name) == list(aiotaskstore.__all__)
+    assert {"Events", "Errors", "In a handler"} <= {topic for topic, _ in rows}
+
+
+def test_the_reference_has_every_command_exit_code_and_environment_variable():
+    page = (ROOT / "docs" / "reference" / "command-line.md").read_text("utf-8")
+    for name in commands.commands:
+        assert f"## `aiotaskstore {name}" in page
+    for code in ExitCode:
+        assert f"- `{code.value}`: " in page
+    sources = "\n".join(file.read_text("utf-8") for file in (ROOT / "aiotaskstore").rglob("*.py"))
+    read = set(re.findall(r"[\"\'](AIOTASKSTORE_[A-Z]+|DATABASE_URL|NO_COLOR|TERM)[\"\']", sources))
+    assert {name for name in read if f"- `{name}`: " not in page} - {"AIOTASKSTORE_DEMO"} == set()
 
 
 def test_the_reference_has_every_option_with_a_default_and_a_sentence():
