@@ -27,7 +27,7 @@ BORROWED = {
     "worker": {"cli"},  # the word of the command line
     "ctx": {"cli"},  # click calls it so
     "headers": {"integrations"},  # HTTP calls them so
-    "tags": {"integrations/fastapi.py"},  # FastAPI calls them so
+    "tags": {"integrations/fastapi.py", "integrations/litestar.py"},  # FastAPI and Litestar call them so
 }
 """Banned words that something else, which we use there, is called by."""
 TYPES = {

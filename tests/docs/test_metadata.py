@@ -16,7 +16,7 @@ def test_the_metadata_has_links():
     assert all(url.startswith("https://") for url in PROJECT["urls"].values())
 
 
-FRAMEWORKS = {"fastapi", "starlette"}
+FRAMEWORKS = {"fastapi", "starlette", "litestar", "aiohttp"}
 """An application has one of these, so `all` has none."""
 
 

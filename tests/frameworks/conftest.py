@@ -14,7 +14,7 @@ from tests.conftest import ENGINES
 from tests.frameworks.web_server import Fleet, WebServer, create_tables
 from tests.helpers import LIMIT
 
-FRAMEWORKS = ("fastapi", "starlette")
+FRAMEWORKS = ("fastapi", "starlette", "litestar", "aiohttp")
 DATABASES = [engine for engine in ("sqlite", "postgresql") if engine in ENGINES]
 
 
@@ -35,7 +35,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(
     scope="package",
     params=[(framework, engine) for framework in FRAMEWORKS for engine in DATABASES],
-    ids="-".join,
+    ids=lambda given: f"{given[0]}-{given[1]}",
 )
 def shop(
     request: pytest.FixtureRequest, databases: dict[str, Callable[[], AbstractContextManager[str]]]

@@ -34,7 +34,7 @@ from aiotaskstore import (
 from aiotaskstore.integrations.fastapi import Tasks, accepted, error_handlers, get_store, task_lifespan, task_routes
 from tests.helpers import LIMIT, eventually, expect
 
-INTEGRATIONS = ("fastapi", "starlette")
+INTEGRATIONS = ("fastapi", "starlette", "litestar", "aiohttp")
 
 
 @pytest.fixture

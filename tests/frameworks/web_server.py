@@ -29,7 +29,13 @@ def sqlalchemy_url(url: str) -> str:
 def environment(url: str, **options: float) -> dict[str, str]:
     """Return the environment of an example's process."""
     named = {name.upper(): str(value) for name, value in options.items()}
-    return {**os.environ, "PYTHONPATH": str(ROOT), "DATABASE_URL": sqlalchemy_url(url), **named}
+    return {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "PYTHONUNBUFFERED": "1",
+        "DATABASE_URL": sqlalchemy_url(url),
+        **named,
+    }
 
 
 def create_tables(framework: str, url: str) -> None:
@@ -104,13 +110,16 @@ class WebServer:
             if self.process.poll() is not None:
                 assert "ddress already in use" in self.text, self.text
                 return False
-            try:
-                if httpx2.get(f"{self.base}/health", timeout=LIMIT).status_code == httpx2.codes.OK:
-                    return True
-            except httpx2.TransportError:
-                pass
+            if "running on" in self.text.lower() and self._healthy():  # so it is not another process on this port
+                return True
             time.sleep(0.05)
         raise AssertionError(f"not ready within {LIMIT:g} s: {self.text}")
+
+    def _healthy(self) -> bool:
+        try:
+            return httpx2.get(f"{self.base}/health", timeout=LIMIT).is_success
+        except httpx2.TransportError:
+            return False
 
 
 @contextmanager
