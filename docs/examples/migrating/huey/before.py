@@ -5,7 +5,7 @@ from datetime import datetime
 
 from huey import SqliteHuey, crontab
 
-huey = SqliteHuey(filename="huey.db", store_intermediate_errors=False)
+huey = SqliteHuey(filename="huey.db", store_none=True, store_intermediate_errors=False)
 
 busy = {"welcome"}  # what the mail server refuses once
 
@@ -39,11 +39,12 @@ def main() -> None:
     consumer = huey.create_consumer(workers=2)  # elsewhere the command huey_consumer
     consumer.start()
     welcome = send_welcome("ada@example.org")
-    remind.schedule(("ada@example.org",), delay=1)
-    for task in huey.read_periodic(datetime(2030, 1, 1, 7, 0)):  # noqa: DTZ001 - what the consumer does at seven
+    reminder = remind.schedule(("ada@example.org",), delay=1)
+    for task in huey.read_periodic(datetime(2030, 1, 1, 7, 0)):  # what the consumer does at seven
         huey.enqueue(task)
     result = welcome.get(blocking=True, timeout=60)
-    while huey.pending_count() + huey.scheduled_count():
+    reminder.get(blocking=True, timeout=60)
+    while huey.pending_count():
         time.sleep(0.1)
     consumer.stop(graceful=True)
     print(result)
