@@ -22,6 +22,7 @@ from aiotaskstore.cli.stats import stats
 from aiotaskstore.cli.streams import keep_streams_apart
 from aiotaskstore.cli.target import Target, targeted
 from aiotaskstore.cli.tasks import cancel, delete, ls, retry, show
+from aiotaskstore.cli.versions import AS_JSON, print_versions
 from aiotaskstore.cli.worker import worker
 from aiotaskstore.cli.workers import workers
 
@@ -32,6 +33,11 @@ class Commands(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         """Name the commands."""
         return list(self.commands)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the options before the command's name."""
+        ctx.meta[AS_JSON] = "--json" in args
+        return super().parse_args(ctx, args)
 
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
         """Read the arguments; `--help` and `--version` print."""
@@ -53,7 +59,10 @@ class Commands(click.Group):
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(package_name="aiotaskstore", message="aiotaskstore %(version)s")
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=print_versions,
+    help="Print the version; with --json those of Python, drivers and SQLite too, for a bug report.",
+)  # fmt: skip
 @targeted
 def commands(_target: Target) -> None:
     """A durable task queue in the database you already have.

@@ -9,7 +9,7 @@ import shutil
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
@@ -18,6 +18,7 @@ import click
 from aiotaskstore.cli.exit_code import ExitCode, Failure, plain
 from aiotaskstore.cli.formatting import as_json, number
 from aiotaskstore.cli.streams import discard
+from aiotaskstore.cli.text_width import cut, padded, width_of
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 _LINE_EVERY = 1.0
 """Seconds between lines of progress where nobody watches."""
 _BAR = 30
+_NARROWEST_COLUMN = 8
 _NARROWEST = 30
 """Columns that a text gets, however narrow the terminal."""
 _COLOURS = {"succeeded": "green", "failed": "red", "interrupted": "red", "running": "cyan", "cancelled": "yellow"}
@@ -58,10 +60,10 @@ class Console:
         with delivering():
             click.echo(text)
 
-    def print_fact(self, name: str, value: str, width: int) -> None:
+    def print_fact(self, name: str, value: str, width: int, *, colour: str | None = None) -> None:
         """Print a named value, the names in a column of their own; further lines are printed under the first."""
         first, *more = value.splitlines() or [""]
-        self.print(f"{_styled(f'{name:<{width}}', dim=True)} {first}")
+        self.print(f"{_styled(f'{name:<{width}}', dim=True)} {_styled(first, fg=colour) if colour else first}")
         for line in more:
             self.print(f"{'':<{width}} {line}")
 
@@ -72,7 +74,7 @@ class Console:
 
     def print_paragraph(self, label: str, text: str, *, colour: str | None = None) -> None:
         """Print a label and a text that is broken into lines beside it."""
-        width = max(_NARROWEST, shutil.get_terminal_size().columns - len(label) - 1)
+        width = max(_NARROWEST, self.width - len(label) - 1)
         first, *more = textwrap.wrap(text, width, break_on_hyphens=False) or [""]
         self.print(f"{_styled(label, fg=colour) if colour else label}{first}")
         for line in more:
@@ -82,6 +84,11 @@ class Console:
         """Print a value as JSON: an object, or a list with an item a line."""
         self.print(as_json(value))
 
+    @property
+    def width(self) -> int:
+        """Columns of the terminal."""
+        return shutil.get_terminal_size().columns
+
     def table(
         self,
         columns: Sequence[str],
@@ -89,23 +96,23 @@ class Console:
         *,
         right: Sequence[str] = (),
         paths: Sequence[str] = (),
+        whole: Sequence[str] = ("id",),
+        colours: Mapping[str, str] = _COLOURS,
     ) -> None:
-        """Print rows under their columns; `right` names those that hold numbers, `paths` those cut at the front.
+        """Print rows under their columns.
 
-        On a terminal the widest column is shortened so that lines fit; in a pipe nothing is cut.
+        `right` names those that hold numbers, `paths` those cut at the front, `whole` those never cut; `colours` has
+        those of cells. On a terminal the widest columns are shortened so that lines fit; in a pipe nothing is cut.
         """
-        widths = [max(len(column), *(len(row[at]) for row in rows)) for at, column in enumerate(columns)]
-        if _is_terminal(sys.stdout):
-            spare = shutil.get_terminal_size().columns - sum(widths) - 2 * (len(widths) - 1)
-            widest = _widest_text(columns, widths)
-            widths[widest] = max(12, widths[widest] + min(0, spare))
+        widths = [max(map(width_of, (column, *(row[at] for row in rows)))) for at, column in enumerate(columns)]
+        if self.on_terminal:
+            _fit(widths, [column not in whole for column in columns], self.width)
 
         def line(cells: Sequence[str]) -> str:
             placed = []
             for column, cell, width in zip(columns, cells, widths, strict=True):
-                text = _cut(cell, width, at_front=column in paths)
-                padded = text.rjust(width) if column in right else text.ljust(width)
-                placed.append(click.style(padded, fg=_COLOURS[cell]) if cell in _COLOURS else padded)
+                text = padded(cut(cell, width, at_front=column in paths), width, right=column in right)
+                placed.append(click.style(text, fg=colours[cell]) if cell in colours else text)
             return "  ".join(placed).rstrip()
 
         self.print(_styled(line([column.upper() for column in columns]), dim=True))
@@ -243,12 +250,12 @@ def _styled(line: str, **style: Any) -> str:
     return click.unstyle(line) if plain() else click.style(line, **style) if style else line
 
 
-def _cut(text: str, width: int, *, at_front: bool) -> str:
-    if len(text) <= width:
-        return text
-    return "…" + text[len(text) - width + 1 :] if at_front else text[: width - 1] + "…"
-
-
-def _widest_text(columns: Sequence[str], widths: Sequence[int]) -> int:
-    """Choose the column to shorten: the widest but the id, which people copy."""
-    return max(range(len(columns)), key=lambda at: 0 if columns[at] == "id" else widths[at])
+def _fit(widths: list[int], may_shrink: Sequence[bool], columns: int) -> None:
+    """Make the widest columns narrower until a line fits, each of them no narrower than it needs to be read."""
+    over = sum(widths) + 2 * (len(widths) - 1) - columns
+    while over > 0:
+        at = max(range(len(widths)), key=lambda one: widths[one] if may_shrink[one] else 0)
+        if not may_shrink[at] or widths[at] <= _NARROWEST_COLUMN:
+            return
+        widths[at] -= 1
+        over -= 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import zip_longest
 from math import inf
 from typing import Any
 
@@ -11,6 +12,7 @@ import click
 
 from aiotaskstore import Task, TaskOptions, TaskStatus, TaskStore
 from aiotaskstore.cli.command import Command
+from aiotaskstore.cli.completion import aliases
 from aiotaskstore.cli.console import Console
 from aiotaskstore.cli.exit_code import ExitCode
 from aiotaskstore.cli.option import duration_of
@@ -27,7 +29,7 @@ class _Enqueue(Command):
         """Read the arguments, a bare `--wait` as one without a limit."""
         written = [
             "--wait=" if one == "--wait" and not _DURATION.match(following) else one
-            for one, following in zip(args, [*args[1:], ""], strict=True)
+            for one, following in zip_longest(args, args[1:], fillvalue="")
         ]
         return super().parse_args(ctx, written)
 
@@ -38,7 +40,7 @@ def _limit_of(context: click.Context, parameter: click.Parameter, text: str | No
 
 
 @click.command(cls=_Enqueue)
-@click.argument("alias")
+@click.argument("alias", shell_complete=aliases)
 @click.argument("payload", metavar="[JSON]", required=False)
 @click.option(
     "--delay", callback=duration_of, metavar="5m", help="Not before this long from now: 90, 250ms, 5m, 1h30m, 2d."

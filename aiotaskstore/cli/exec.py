@@ -24,6 +24,7 @@ from aiotaskstore import (
 )
 from aiotaskstore.alias import RESERVED, fold
 from aiotaskstore.cli.command import Command
+from aiotaskstore.cli.completion import aliases
 from aiotaskstore.cli.console import Console
 from aiotaskstore.cli.definitions import print_arguments, print_definitions
 from aiotaskstore.cli.exit_code import ExitCode, plain, sentence_of
@@ -89,7 +90,7 @@ def _take_own(target: Target, words: Sequence[str]) -> tuple[list[str], set[str]
 
 
 @click.command("exec", cls=Command, context_settings={"allow_interspersed_args": False})
-@click.argument("alias")
+@click.argument("alias", shell_complete=aliases)
 @click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[--NAME VALUE]...")
 @targeted
 def execute(target: Target, alias: str, words: tuple[str, ...]) -> None:

@@ -18,6 +18,7 @@ from aiotaskstore import ConfigurationError, TaskStore
 from aiotaskstore.cli.application import load
 from aiotaskstore.cli.console import Console
 from aiotaskstore.cli.exit_code import Failure
+from aiotaskstore.cli.project_file import app_of_project
 
 T = TypeVar("T")
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -25,7 +26,8 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 APP, URL, ANY_URL = "AIOTASKSTORE_APP", "AIOTASKSTORE_URL", "DATABASE_URL"
 _DEFAULT_PREFIX = inspect.signature(TaskStore).parameters["prefix"].default
 _WHICH_APP = (
-    f"Name the app whose tasks it is about: --app module:attribute, or {APP}. "
+    f"Name the app whose tasks it is about: --app module:attribute, {APP}, or app under [tool.aiotaskstore] in "
+    "the pyproject.toml of this folder. "
     "Example: --app myproject.tasks:store, where `store = TaskStore(…)`."
 )
 _WHICH_DATABASE = (
@@ -53,8 +55,8 @@ class Target:
 
     @property
     def app(self) -> str | None:
-        """The app, from the command line or the environment."""
-        return self.given_app or os.environ.get(APP) or None
+        """The app, from the command line, the environment, or the project's file."""
+        return self.given_app or os.environ.get(APP) or app_of_project()
 
     @property
     def url(self) -> str | None:
@@ -89,7 +91,7 @@ class Target:
         on the command line needs no app. Raises `Failure` if the SQLite file is missing, unless the command `creates`
         it.
         """
-        if self.app and (self.given_app or not self.given_url):
+        if (self.given_app or not self.given_url) and self.app:
             store = self.app_store()
         elif self.url:
             self.guesses_tables = True
@@ -143,7 +145,7 @@ def _keep(context: click.Context, parameter: click.Parameter, value: Any) -> Non
 
 _APP_OPTION = click.option(
     "--app", "given_app", metavar="MODULE:ATTR", expose_value=False, callback=_keep,
-    help=f"The app's TaskStore, or a function that makes it.  [env: {APP}]",
+    help=f"The app's TaskStore, or a function that makes it.  [env: {APP}; pyproject.toml]",
 )  # fmt: skip
 _URL_OPTION = click.option(
     "--url", "given_url", metavar="URL", expose_value=False, callback=_keep,

@@ -9,18 +9,17 @@ from uuid import UUID
 
 import click
 
-from aiotaskstore import AttemptError, Task, TaskFilters, TaskNotFoundError, TaskStatus, TaskStore
+from aiotaskstore import Task, TaskFilters, TaskNotFoundError, TaskStatus, TaskStore
 from aiotaskstore.cli.command import Command
 from aiotaskstore.cli.console import Console
 from aiotaskstore.cli.exit_code import ExitCode
-from aiotaskstore.cli.formatting import age, as_json, counted, instant, number
+from aiotaskstore.cli.formatting import counted, number
 from aiotaskstore.cli.option import ids_of
 from aiotaskstore.cli.selection import WrittenId, each
 from aiotaskstore.cli.target import Target, run_with, targeted
-from aiotaskstore.mechanics.duration import written
+from aiotaskstore.cli.task_facts import print_task
+from aiotaskstore.cli.task_table import print_tasks
 
-_WIDTH = 12
-"""Letters of the longest name that `show` prints."""
 _ids = click.argument("ids", metavar="ID...", nargs=-1, required=True, callback=ids_of)
 
 
@@ -59,26 +58,22 @@ def ls(
         return await store.tasks.list(**page), await store.tasks.count(**filters)
 
     tasks, total = run_with(target.store(), work)
-    _list(target.console, tasks, total, filtered=bool(filters))
+    given = [("--status", one) for one in status] + [("-q", one) for one in queue] + [("--alias", one) for one in alias]
+    asked = [f"{option} {value}" for option, value in given]
+    _list(target.console, tasks, total, asked)
 
 
-def _list(console: Console, tasks: Sequence[Task], total: int, *, filtered: bool) -> None:
+def _list(console: Console, tasks: Sequence[Task], total: int, asked: Sequence[str]) -> None:
     if console.prints_json:
         console.json(list(tasks))
     elif tasks:
-        now = datetime.now(UTC)
-        console.table(["id", "alias", "queue", "status", "age"], [_row(one, now) for one in tasks])
+        print_tasks(console, tasks, datetime.now(UTC))
         if total > len(tasks):
             console.say(f"{number(len(tasks))} of {counted(total, 'task')}; --limit shows more.")
-    elif filtered:
-        console.say("No task matches. Without filters, `aiotaskstore ls` lists every one.")
+    elif asked:
+        console.say(f"No task matches {' '.join(asked)}. Without filters, `aiotaskstore ls` lists every one.")
     else:
         console.say('There are no tasks yet. Store one: aiotaskstore enqueue ALIAS \'{"name": "value"}\'')
-
-
-def _row(task: Task, now: datetime) -> list[str]:
-    status = f"{task.status} (soft-deleted)" if task.deleted_at else str(task.status)
-    return [str(task.id), task.alias, task.queue, status, age((now - task.created_at).total_seconds())]
 
 
 @click.command(cls=Command, short_help="Show all there is to know about tasks.")
@@ -98,11 +93,10 @@ def show(target: Target, ids: Sequence[WrittenId]) -> None:
         _print_json(target.console, ids, tasks)
     else:
         now = datetime.now(UTC)
-        for number_, task in enumerate(tasks):
-            if number_:
+        for at, task in enumerate(tasks):
+            if at:
                 target.console.print()
-            for name, value in _facts(task, now):
-                target.console.print_fact(name, value, _WIDTH)
+            print_task(target.console, task, now)
     _end(code)
 
 
@@ -117,71 +111,6 @@ def _print_json(console: Console, ids: Sequence[WrittenId], values: Sequence[Any
 def _end(code: ExitCode) -> None:
     if code:
         raise SystemExit(code)
-
-
-def _facts(task: Task, now: datetime) -> list[tuple[str, str]]:
-    known: list[tuple[str, str | None]] = [
-        ("id", str(task.id)),
-        ("alias", task.alias),
-        ("queue", task.queue),
-        ("status", f"{task.status} ({task.finish_reason})" if task.finish_reason else str(task.status)),
-        ("attempt", f"{task.attempt} of {task.max_attempts}"),
-        ("priority", str(task.priority) if task.priority else None),
-        ("payload", as_json(task.payload)),
-        ("result", as_json(task.result) if task.status is TaskStatus.SUCCEEDED else None),
-        ("error", task.error),
-        ("cancel", _cancel_request(task)),
-        ("progress", _progress(task)),
-        ("owner", " ".join(task.owner) if task.owner else None),
-        ("source", task.source),
-        ("external id", task.external_id),
-        ("serialization key", task.serialization_key),
-        ("parent", str(task.parent_id) if task.parent_id else None),
-        ("metadata", as_json(task.metadata) if task.metadata else None),
-        ("dispatcher", str(task.dispatcher_id) if task.dispatcher_id else None),
-        ("created", instant(task.created_at)),
-        _due(task, now),
-        ("started", instant(task.started_at) if task.started_at else None),
-        ("finished", instant(task.finished_at) if task.finished_at else None),
-        ("kept until", instant(task.expires_at) if task.expires_at else None),
-    ]
-    facts = [(name, value) for name, value in known if value is not None]
-    facts += [(f"attempt {one.attempt}", _attempt(one)) for one in task.errors]
-    if task.errors_left_out:
-        facts.append(("left out", f"{counted(task.errors_left_out, 'error')} between the first and the newest"))
-    if task.details:
-        facts.append(("details", task.details))
-    if task.details_left_out:
-        facts.append(("left out", f"{counted(task.details_left_out, 'line')} between the first and the newest"))
-    return facts
-
-
-def _attempt(error: AttemptError) -> str:
-    """Describe how an attempt failed: a line, and its traceback, whose last line would say the same."""
-    what = f"{instant(error.at)}  {error.type}: {error.message}"
-    return f"{what}\n{error.traceback}" if error.traceback else what
-
-
-def _due(task: Task, now: datetime) -> tuple[str, str | None]:
-    name = "next attempt" if task.attempt else "due"
-    if task.status.finished or task.status is TaskStatus.RUNNING:
-        return name, None
-    wait = (task.run_at - now).total_seconds()
-    return name, f"{instant(task.run_at)} ({f'in {written(wait)}' if wait > 0 else f'since {age(-wait)}'})"
-
-
-def _cancel_request(task: Task) -> str | None:
-    if task.cancel_requested_at is None and task.cancel_reason is None:
-        return None
-    when = f"asked for at {instant(task.cancel_requested_at)}" if task.cancel_requested_at else "asked for"
-    return f"{when}: {task.cancel_reason}" if task.cancel_reason else when
-
-
-def _progress(task: Task) -> str | None:
-    if task.progress is None:
-        return None
-    fraction = "" if task.progress.fraction is None else f"{task.progress.fraction:.0%} "
-    return f"{fraction}{task.progress.text} ({instant(task.progress.at)})"
 
 
 @click.command(cls=Command)
