@@ -9,6 +9,7 @@ from asyncio.subprocess import Process
 from collections.abc import Callable, Sequence
 
 from aiotaskstore.cli.exit_code import ExitCode
+from aiotaskstore.cli.watched_workers import WatchedWorkers
 from aiotaskstore.cli.worker_process import ending, send, start_worker
 from aiotaskstore.mechanics.timed_event import TimedEvent
 
@@ -25,10 +26,16 @@ class Supervisor:
     """Keeps `count` workers running. Each reads a pipe of ours as its stdin and ends when we are gone."""
 
     def __init__(
-        self, arguments: Sequence[str], count: int, say: Callable[[str], None], *, drains: bool = False
+        self,
+        arguments: Sequence[str],
+        count: int,
+        say: Callable[[str], None],
+        *,
+        drains: bool = False,
+        watched: WatchedWorkers | None = None,
     ) -> None:
         self._arguments = arguments
-        self._count, self._say, self._drains = count, say, drains
+        self._count, self._say, self._drains, self._watched = count, say, drains, watched
         self._running: dict[int, Process] = {}
         self._stopping = TimedEvent()
         self._signals = 0
@@ -68,10 +75,17 @@ class Supervisor:
                 return 0
 
     async def _run_one(self, number: int) -> int:
-        process = self._running[number] = await start_worker(self._arguments)
+        watched = self._watched
+        where = watched.arguments(number) if watched else []
+        process = await start_worker([*self._arguments, *where], watched.environment if watched else None)
+        self._running[number] = process
+        if watched:
+            watched.started(number, process.pid)
         if self._stopping.is_set():  # stopped while it was being started
             send(process, signal.SIGTERM)
         try:
             return await process.wait()
         finally:
             del self._running[number]
+            if watched:
+                watched.ended(number, process.pid)

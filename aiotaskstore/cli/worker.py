@@ -11,8 +11,10 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import click
 
@@ -20,12 +22,15 @@ from aiotaskstore import ConfigurationError, Queue, TaskRetried, TaskStore
 from aiotaskstore.cli.command import Command
 from aiotaskstore.cli.exit_code import ExitCode
 from aiotaskstore.cli.formatting import counted
+from aiotaskstore.cli.metrics_server import MetricsServer
 from aiotaskstore.cli.opening import open_in_time
 from aiotaskstore.cli.option import duration_of
 from aiotaskstore.cli.reloader import GRACE, Reloader
 from aiotaskstore.cli.stderr_log import LEVELS, LOG_FORMATS, StderrLog
 from aiotaskstore.cli.supervisor import Supervisor
 from aiotaskstore.cli.target import Target, check_pool, shown, targeted
+from aiotaskstore.cli.watched_worker import WatchedWorker
+from aiotaskstore.cli.watched_workers import WatchedWorkers
 from aiotaskstore.mechanics.signals import escalating_signals
 
 _HEARTBEATS = 3
@@ -73,6 +78,24 @@ class Plan:
         ]  # fmt: skip
 
 
+class MetricsPlace(NamedTuple):
+    """Where metrics and health are served, if anywhere: on a port, or for a supervisor on a Unix socket."""
+
+    host: str
+    port: int | None
+    socket: Path | None
+
+    @property
+    def wanted(self) -> bool:
+        """Whether they are served."""
+        return self.port is not None or self.socket is not None
+
+    @property
+    def arguments(self) -> list[str]:
+        """The port as options of the command, for a process that serves in our place."""
+        return [] if self.port is None else [f"--metrics-port={self.port}", f"--metrics-host={self.host}"]
+
+
 @click.command(cls=Command)
 @click.option("-q", "--queue", "queues", multiple=True, metavar="NAME[:SLOTS],…",
               help="Only these queues, each with its slots. Without it: every queue that has work.")  # fmt: skip
@@ -95,6 +118,11 @@ class Plan:
               help="Write the log for people, or one JSON object a line.")  # fmt: skip
 @click.option("--reload", "reloads", is_flag=True,
               help="For development: start again whenever a Python file in this folder changes.")  # fmt: skip
+@click.option("--metrics-port", type=click.IntRange(0, 65_535), metavar="PORT",
+              help="Serve /metrics and /health there, for all processes together; 0 takes any free port.")  # fmt: skip
+@click.option("--metrics-host", default="127.0.0.1", show_default=True, metavar="ADDRESS",
+              help="The address of that port; in a container 0.0.0.0, so that others can reach it.")  # fmt: skip
+@click.option("--metrics-socket", type=click.Path(path_type=Path), hidden=True, help="The same for a worker's worker.")
 @click.option("--verbosity", type=click.Choice([*LEVELS]), hidden=True, help="For workers that a worker starts.")
 @click.option("--with-parent", is_flag=True, hidden=True, help="Stop when standard input is closed.")
 @targeted
@@ -117,15 +145,17 @@ def worker(
     aiotaskstore worker --drain                      for cron jobs and tests
     aiotaskstore worker --wait-for-database 30       where both are started together
     aiotaskstore worker --reload                     while you write its tasks
+    aiotaskstore worker --metrics-port 9100          Prometheus, and probes of Kubernetes
     """  # noqa: D301
     if verbose and quiet:
         raise click.UsageError("-v and --quiet are opposites: give one of them.")
     how["verbosity"] = how["verbosity"] or ("debug" if verbose else "warnings" if quiet else "runs")
+    place = MetricsPlace(how.pop("metrics_host"), how.pop("metrics_port"), how.pop("metrics_socket"))
     plan = Plan(queues=_parse_queues(queues), **how)
     if reloads:
         if processes > 1 or plan.drains:
             raise click.UsageError("--reload keeps one worker running: leave out --processes and --drain.")
-        _run_reloading(target, plan)
+        _run_reloading(target, plan, place)
         return
     store = target.app_store()
     check_pool(store)
@@ -134,13 +164,32 @@ def worker(
     log.begin(target.console)
     if plan.verbosity in {"runs", "debug"} and not with_parent:
         _say_plan(target, store, plan, processes)
-    with log.ending():
+    with log.ending(), ExitStack() as stack:
         if processes > 1:
-            code = _run_many(target, store, plan, processes)
+            workers = stack.enter_context(WatchedWorkers(processes)) if place.port is not None else None
+            _serve(stack, target, place, workers)
+            code = _run_many(target, store, plan, processes, workers)
         else:
+            _serve(stack, target, place, WatchedWorker(store) if place.wanted else None)
             code = _in_loop(plan.loop, _run_one(target, store, plan, with_parent=with_parent))
     if code:
         raise SystemExit(code)
+
+
+def _serve(
+    stack: ExitStack, target: Target, place: MetricsPlace, watched: WatchedWorker | WatchedWorkers | None
+) -> None:
+    """Serve metrics and health until the stack is left, if somebody wants that."""
+    if watched is None:
+        return
+    if place.port is None:
+        assert place.socket is not None  # noqa: S101 - else nothing were watched
+        stack.enter_context(MetricsServer.on_socket(place.socket, watched))
+        return
+    server = stack.enter_context(MetricsServer.on_port(place.host, place.port, watched))
+    target.console.say(f"  metrics {server.address}/metrics · health {server.address}/health")
+    if watched.missing:
+        _log.warning("there is health and no metrics: %s", watched.missing)
 
 
 # ── one process ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -222,7 +271,7 @@ def _end_with_parent() -> None:
 # ── several ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _run_many(target: Target, store: TaskStore, plan: Plan, processes: int) -> ExitCode:
+def _run_many(target: Target, store: TaskStore, plan: Plan, processes: int, watched: WatchedWorkers | None) -> ExitCode:
     async def look() -> bool:
         """Open once here, so that errors are reported once and one process creates the tables."""
         opened = await open_in_time(store, plan.wait_limit, target.console.say)
@@ -234,18 +283,24 @@ def _run_many(target: Target, store: TaskStore, plan: Plan, processes: int) -> E
     arguments = [*_whose(target), *plan.arguments]
 
     async def supervise() -> ExitCode:
-        supervisor = Supervisor(arguments, processes, target.console.say, drains=plan.drains)
-        with escalating_signals(supervisor.stop, supervisor.stop, supervisor.stop):
+        supervisor = Supervisor(arguments, processes, target.console.say, drains=plan.drains, watched=watched)
+
+        def kill() -> None:
+            supervisor.stop()
+            if watched is not None:
+                watched.close()  # the process exits at once, and nothing else would
+
+        with escalating_signals(supervisor.stop, supervisor.stop, kill):
             return await supervisor.run()
 
     return asyncio.run(supervise())
 
 
-def _run_reloading(target: Target, plan: Plan) -> None:
+def _run_reloading(target: Target, plan: Plan, place: MetricsPlace) -> None:
     """Run a worker that starts again after each change. We never import the app, which may not even parse."""
     target.check_app_named()
     plan = replace(plan, grace=min(plan.grace, GRACE))
-    arguments = [*_whose(target), *plan.arguments]
+    arguments = [*_whose(target), *plan.arguments, *place.arguments]
 
     async def reload() -> ExitCode:
         reloader = Reloader(arguments, plan.grace, target.console.say)

@@ -1,0 +1,101 @@
+"""The server of metrics and health: which reply means what, and that nothing of it is left."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aiotaskstore.cli.exit_code import Failure
+from aiotaskstore.cli.metrics_server import MetricsServer, Page, page_at, text_page
+from aiotaskstore.cli.watched_workers import WatchedWorkers
+
+
+class Told:
+    """What a server tells in these tests."""
+
+    def __init__(self, *, live: bool = True, ready: bool = True) -> None:
+        self.live, self.ready = live, ready
+
+    def metrics(self) -> Page:
+        return text_page(200, "counted 1")
+
+    def health(self) -> Mapping[str, Any]:
+        return {"live": self.live, "ready": self.ready, "problems": ()}
+
+
+class Broken(Told):
+    def metrics(self) -> Page:
+        raise ValueError("a bug")
+
+
+@pytest.mark.parametrize(
+    ("live", "ready", "statuses"),
+    [(True, True, (200, 200, 200)), (True, False, (503, 200, 503)), (False, False, (503, 503, 503))],
+)
+def test_each_place_of_health_replies_by_what_it_is_for(live: bool, ready: bool, statuses: tuple[int, ...]):
+    told = Told(live=live, ready=ready)
+    assert tuple(page_at(f"/health{place}", told).status for place in ("", "/live", "/ready/")) == statuses
+
+
+def test_a_server_serves_until_its_end_and_leaves_no_thread():
+    with MetricsServer.on_port("127.0.0.1", 0, Told()) as server:
+        silent = socket.create_connection(("127.0.0.1", int(server.address.rpartition(":")[2])))
+        with urllib.request.urlopen(f"{server.address}/metrics", timeout=60) as reply:  # although the other one hangs
+            assert reply.read() == b"counted 1\n"
+        silent.close()
+    assert not [one for one in threading.enumerate() if one.name == "aiotaskstore-metrics"]
+    with pytest.raises(urllib.error.URLError):
+        urllib.request.urlopen(f"{server.address}/metrics", timeout=60)
+
+
+def test_an_error_is_a_reply_and_the_next_request_is_served():
+    with MetricsServer.on_port("::1" if socket.has_ipv6 and _has_loopback6() else "127.0.0.1", 0, Broken()) as server:
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            urllib.request.urlopen(f"{server.address}/metrics", timeout=60)
+        with caught.value as error:
+            assert (error.code, error.read()) == (500, b"ValueError: a bug\n")
+        with urllib.request.urlopen(f"{server.address}/health", timeout=60) as reply:
+            assert reply.status == 200
+
+
+def _has_loopback6() -> bool:
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6):
+            return True
+    except OSError:
+        return False
+
+
+def test_a_port_that_is_taken_or_an_address_of_nobody_is_a_failure_that_names_it():
+    with MetricsServer.on_port("127.0.0.1", 0, Told()) as server:
+        port = int(server.address.rpartition(":")[2])
+        with pytest.raises(Failure, match=f"--metrics-port {port} cannot be opened on 127.0.0.1"):
+            MetricsServer.on_port("127.0.0.1", port, Told())
+    with pytest.raises(Failure, match=r"cannot be opened on no\.such\.host\.invalid"):
+        MetricsServer.on_port("no.such.host.invalid", 0, Told())
+
+
+def test_a_worker_that_does_not_answer_is_not_live_and_one_that_starts_is_not_ready(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("aiotaskstore.cli.watched_workers._ANSWER_LIMIT", 0.1)
+    with WatchedWorkers(3) as workers:
+        workers.started(1, 11)
+        workers.started(2, 22)
+        hanging = socket.socket(socket.AF_UNIX)
+        (place,) = workers.arguments(1)
+        hanging.bind(place.partition("=")[2])
+        hanging.listen()
+        health = workers.health()
+        hanging.close()
+    assert [(one["pid"], one["live"], one["ready"]) for one in health["workers"]] == [
+        (11, False, False), (22, True, False), (None, True, False),
+    ]  # fmt: skip
+    assert "does not answer" in health["problems"][0]
+    assert (health["live"], health["ready"]) == (False, False)
+    assert not Path(place.partition("=")[2]).parent.exists()
