@@ -69,6 +69,8 @@ class TaskStarted(TaskEvent):
     """A handler is about to be called."""
 
     attempt: int
+    dispatcher_id: UUID | None = None
+    """The dispatcher of the run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,8 @@ class AttemptFailed(TaskEvent):
     error: BaseException
     delay: float | None
     """Seconds until the next attempt; `None` if there is no next attempt."""
+    dispatcher_id: UUID | None = None
+    """The dispatcher of the run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +105,8 @@ class TaskFinished(TaskEvent):
     """Bytes of its result as JSON; `None` unless it has succeeded."""
     undecodable: bool = False
     """Whether its handler was not called, since the payload did not fit it."""
+    dispatcher_id: UUID | None = None
+    """The dispatcher of the run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +122,8 @@ class TaskRetried(TaskEvent):
     error: BaseException | None = None
     undecodable: bool = False
     """Whether the handler was not called, since the payload did not fit it."""
+    dispatcher_id: UUID | None = None
+    """The dispatcher of the run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +131,8 @@ class ClaimLost(TaskEvent):
     """The outcome of a run was dropped, since another dispatcher has claimed the task, or an operator changed it."""
 
     attempt: int
+    dispatcher_id: UUID | None = None
+    """The dispatcher of the run."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,7 +50,7 @@ class OutcomeEvents:
         """Emit that the outcome was not written, since the claim is lost."""
         run.context = None
         claim = run.claim
-        self._hooks.emit(ClaimLost(claim.id, claim.alias, claim.queue, claim.attempt))
+        self._hooks.emit(ClaimLost(claim.id, claim.alias, claim.queue, claim.attempt, run.dispatcher_id))
 
     def _emit_failed(self, run: Run, outcome: Outcome, error: BaseException) -> None:
         match outcome:
@@ -61,7 +61,9 @@ class OutcomeEvents:
             case _:
                 return
         claim = run.claim
-        self._hooks.emit(AttemptFailed(claim.id, claim.alias, claim.queue, claim.attempt, error, wait))
+        self._hooks.emit(
+            AttemptFailed(claim.id, claim.alias, claim.queue, claim.attempt, error, wait, run.dispatcher_id)
+        )
 
     def _emit_finished(self, run: Run, outcome: Outcome, *, cancelled: bool) -> None:
         if not self._hooks.has_listener(TaskFinished):
@@ -82,7 +84,7 @@ class OutcomeEvents:
         self._hooks.emit(
             TaskFinished(
                 claim.id, claim.alias, claim.queue, status, claim.attempt, run.took, reason, error,
-                end_to_end=run.age, result_size=size, undecodable=run.undecodable,
+                end_to_end=run.age, result_size=size, undecodable=run.undecodable, dispatcher_id=run.dispatcher_id,
             )
         )  # fmt: skip
 
@@ -102,6 +104,6 @@ class OutcomeEvents:
             self._hooks.emit(
                 TaskRetried(
                     claim.id, claim.alias, claim.queue, claim.attempt, run.took, wait, reason, error,
-                    undecodable=run.undecodable,
+                    undecodable=run.undecodable, dispatcher_id=run.dispatcher_id,
                 )
             )  # fmt: skip

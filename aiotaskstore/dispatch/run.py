@@ -273,7 +273,7 @@ class Run:
     def _emit_started(self) -> None:
         claim, hooks = self.claim, self._dependencies.hooks
         if hooks.has_listener(TaskStarted):
-            hooks.emit(TaskStarted(claim.id, claim.alias, claim.queue, claim.attempt))
+            hooks.emit(TaskStarted(claim.id, claim.alias, claim.queue, claim.attempt, self.dispatcher_id))
 
     def _returned(self, value: Any, context: TaskContext) -> Outcome:
         # Also if the claim was taken for lost: a late success counts, unless the task was claimed again.
@@ -431,6 +431,11 @@ class Run:
         return self.claim.id
 
     @property
+    def dispatcher_id(self) -> UUID:
+        """The dispatcher whose run it is."""
+        return self._dependencies.dispatcher_id
+
+    @property
     def stop_reason(self) -> str | None:
         """Why the end of the run was requested."""
         return None if self.reason is None else self.reason.value
@@ -438,7 +443,7 @@ class Run:
     @property
     def log_fields(self) -> dict[str, Any]:
         """What the log records of this run are marked with."""
-        claim, dispatcher = self.claim, str(self._dependencies.dispatcher_id)
+        claim, dispatcher = self.claim, str(self.dispatcher_id)
         return {
             "task_id": str(claim.id), "alias": claim.alias, "queue": claim.queue, "attempt": claim.attempt,
             "dispatcher": dispatcher,

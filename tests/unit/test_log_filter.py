@@ -108,3 +108,5 @@ async def test_the_librarys_own_records_name_their_task_and_have_one_line_but_fo
         (str(handle.id), "send", "mails")
     }
     assert {one.__dict__["attempt"] for one in records} == {1, 2}
+    assert len({one.__dict__["dispatcher"] for one in records}) == 1
+    assert all(one.__dict__["dispatcher"] for one in records)
