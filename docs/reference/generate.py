@@ -92,7 +92,7 @@ def render() -> str:
         "Every public name, its signature and its docstring. Written by `python docs/reference/generate.py`.",
         "",
         "On pages of their own: [testing](testing.md), [integrations](integrations.md), and",
-        "[commands, exit codes, environment](command-line.md).",
+        "[commands, exit codes, environment](command-line.md). Metrics: [Watching](../guide/watching.md).",
         "",
         *contents(),
         "",
@@ -113,7 +113,7 @@ def contents() -> Iterator[str]:
     topics["Errors"] = [name for name in aiotaskstore.__all__ if _is_a(name, TaskStoreError)]
     placed = {name for names in topics.values() for name in names}
     topics["More"] = [name for name in aiotaskstore.__all__ if name not in placed]
-    yield from ("| | |", "|---|---|")
+    yield from ("| topic | names |", "|---|---|")
     for topic, names in topics.items():
         found = [name for name in names if "." in name or name in aiotaskstore.__all__]
         if found:
@@ -202,7 +202,7 @@ def describe_command(name: str, command: click.Command, level: int = 2) -> Itera
         yield from describe_command(f"{name} {key}", one, level + 1)
 
 
-def managers() -> Iterator[tuple[str, type]]:
+def managers() -> Iterator[tuple[str, Any]]:
     """Yield the properties of a store that have methods of their own, such as `tasks`, with their classes."""
     for name, member in sorted(vars(TaskStore).items()):
         kind = typing.get_type_hints(member.fget).get("return") if isinstance(member, property) else None
