@@ -61,10 +61,11 @@ async def test_a_blocked_event_loop_is_seen_from_another_thread_while_it_is_bloc
             time.sleep(0.01)  # noqa: ASYNC251 - it blocks the event loop on purpose
 
     def watch() -> None:
-        until = time.monotonic() + LIMIT
-        while store.health().live and time.monotonic() < until:
+        until, health = time.monotonic() + LIMIT, store.health()
+        while health.live and time.monotonic() < until:
             time.sleep(0.01)
-        seen.append(store.health())
+            health = store.health()
+        seen.append(health)
 
     async with store, store.dispatcher():
         await eventually(lambda: store.health().ready)
