@@ -42,7 +42,7 @@ def words() -> Iterator[list[str]]:
                     r"(?m)^(?:ExecStart(?:Pre)?=|\$ )?(?:\S*/)?aiotaskstore (.+?)(?: #.*| \|.*)?$", text
                 ):
                     yield shlex.split(line)
-            for listed in re.findall(r'\["aiotaskstore", (.+?)\]', block.text):
+            for listed in re.findall(r'\["aiotaskstore", (.+?)\]', block.text, re.DOTALL):
                 yield re.findall(r'"([^"]+)"', listed)
         for line in re.findall(r"`aiotaskstore ([^`]+)`", page.read_text("utf-8")):
             yield line.split()
