@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 
 import click
 
-from aiotaskstore import TaskSelection, TaskStatus, TaskStore
+from aiotaskstore import TaskSelection, TaskStatus
 from aiotaskstore.cli.command import Command
+from aiotaskstore.cli.deletion import Deletion
 from aiotaskstore.cli.formatting import counted, instant
 from aiotaskstore.cli.option import past_instant_of
 from aiotaskstore.cli.target import Target, run_with, targeted
@@ -30,7 +31,8 @@ def clean(
 ) -> None:
     """Delete tasks that finished before a date, with their results, errors and details.
 
-    Soft-deleted ones too. Nothing brings them back, whatever their retention says. Unfinished tasks stay.
+    Soft-deleted ones too. Nothing brings them back, whatever their retention says. Unfinished tasks stay. Ctrl-C keeps
+    what is done, and says how much that is.
 
     \b
     aiotaskstore clean --before 30d
@@ -42,10 +44,11 @@ def clean(
     if alias:
         where["alias"] = list(alias)
 
-    async def work(store: TaskStore) -> int:
-        return await store.tasks.delete(where=where)
-
-    deleted = run_with(target.store(), work)
+    deletion = Deletion(where, target.console)
+    try:
+        deleted = run_with(target.store(), deletion.run)
+    except KeyboardInterrupt:
+        raise deletion.interrupted() from None
     if target.prints_json:
         target.console.json({"deleted": deleted, "before": before.astimezone(UTC)})
     else:

@@ -120,8 +120,11 @@ class Console:
             self.print(_styled(line(row)))
 
     @contextmanager
-    def display(self, noun: str) -> Iterator[Display]:
-        """Show progress on stderr while the block runs; messages printed meanwhile appear above it."""
+    def display(self, noun: str, *, every: float = _LINE_EVERY) -> Iterator[Display]:
+        """Show progress on stderr while the block runs; messages printed meanwhile appear above it.
+
+        On no terminal that is a line, `every` so many seconds at most.
+        """
         draws = _is_terminal(sys.stderr) and os.environ.get("TERM") != "dumb"
         if draws and importlib.util.find_spec("rich"):
             with _rich_display(noun) as (display, say):
@@ -131,7 +134,7 @@ class Console:
             yield from self._saying(display.say, display)
             display.end()
         else:
-            yield ManyLines(noun, self.say)
+            yield ManyLines(noun, self.say, every)
 
     def _saying(self, say: Callable[[str], None], display: Display) -> Iterator[Display]:
         before, self._say = self._say, say
@@ -144,15 +147,15 @@ class Console:
 class ManyLines:
     """Progress for a log file: a line when what is done changes, and now and then in between."""
 
-    def __init__(self, noun: str, say: Callable[[str], None]) -> None:
-        self._noun, self._say = noun, say
+    def __init__(self, noun: str, say: Callable[[str], None], every: float) -> None:
+        self._noun, self._say, self._every = noun, say, every
         self._doing, self._at, self._last = "", 0.0, ""
 
     def show(self, doing: str, done: int, total: int | None, rest: str) -> None:
         """Say it, unless something like it was said just now."""
         now = time.monotonic()
         line = f"{doing}: {_how_far(done, total, self._noun)}{' · ' if rest else ''}{rest}"
-        if (doing == self._doing and now - self._at < _LINE_EVERY) or line == self._last:
+        if (doing == self._doing and now - self._at < self._every) or line == self._last:
             return
         self._doing, self._at, self._last = doing, now, line
         self._say(line)

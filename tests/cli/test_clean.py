@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
 from aiotaskstore import TaskStore
+from aiotaskstore.cli.console import Console
+from aiotaskstore.cli.deletion import Deletion
 from tests.cli.command import Commands
 from tests.helpers import change
 
@@ -48,3 +53,39 @@ async def test_a_date_that_cannot_be_meant_is_a_usage_error(cli: Commands, sqlit
 async def test_clean_needs_a_date(cli: Commands, sqlite_url: str):
     answer = await cli.run("clean", "--url", sqlite_url)
     assert (answer.code, "--before" in answer.err) == (2, True)
+
+
+@pytest.fixture
+async def finished(sqlite_url: str) -> AsyncIterator[TaskStore]:
+    """A store with seven tasks that have been cancelled."""
+    async with TaskStore(sqlite_url) as store:
+        await store.enqueue_many([store.draft("x", unchecked=True) for _ in range(7)])
+        await store.tasks.cancel(where="all")
+        yield store
+
+
+async def test_many_are_deleted_in_slices_and_it_tells_how_far_it_is(finished: TaskStore, monkeypatch, capsys):
+    monkeypatch.setattr("aiotaskstore.cli.deletion._SLICE", 3)
+    deletion = Deletion({"status": "cancelled"}, Console())
+    assert await deletion.run(finished) == 7
+    assert await finished.tasks.count() == 0
+    assert capsys.readouterr().err == "deleting: 0 of 7 tasks\n"  # and the next line 10 s later
+
+
+async def test_an_interrupt_keeps_what_is_done_and_says_how_much(finished: TaskStore, monkeypatch):
+    monkeypatch.setattr("aiotaskstore.cli.deletion._SLICE", 3)
+    delete = finished.tasks.delete
+
+    async def delete_once(**how: Any) -> Any:
+        monkeypatch.setattr(finished.tasks, "delete", interrupt)
+        return await delete(**how)
+
+    async def interrupt(**how: Any) -> int:
+        raise asyncio.CancelledError
+
+    monkeypatch.setattr(finished.tasks, "delete", delete_once)
+    deletion = Deletion({"status": "cancelled"}, Console())
+    with pytest.raises(asyncio.CancelledError):
+        await deletion.run(finished)
+    assert str(deletion.interrupted()) == "Interrupted: 3 tasks deleted, the others are as they were."
+    assert await finished.tasks.count() == 4
