@@ -32,7 +32,6 @@ class ExpectedOptions(TypedDict, total=False):
     timeout: Duration
     external_id: str
     serialization_key: str
-    partition: str
     owner: tuple[str, str]
     source: str
     metadata: Mapping[str, Any]
