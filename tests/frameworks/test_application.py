@@ -6,14 +6,15 @@ import asyncio
 import importlib
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Annotated, Any
 from uuid import uuid4
 
 import pytest
 from fastapi import Depends, FastAPI, HTTPException, Request, Response
 from fastapi.testclient import TestClient
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from starlette.applications import Starlette
 
 import aiotaskstore.integrations.starlette as starlette_integration
@@ -32,6 +33,7 @@ from aiotaskstore import (
     TaskStoreError,
 )
 from aiotaskstore.integrations.fastapi import Tasks, accepted, error_handlers, get_store, task_lifespan, task_routes
+from tests.frameworks.web_server import sqlalchemy_url
 from tests.helpers import LIMIT, eventually, expect
 
 INTEGRATIONS = ("fastapi", "starlette", "litestar", "aiohttp")
@@ -324,7 +326,12 @@ def test_the_schema_names_every_route(tasks: TaskStore):
 class Reader:
     """A client of a stream that reads, and leaves when it likes."""
 
-    def __init__(self, app: Any, path: str, state: dict[str, Any]) -> None:
+    def __init__(
+        self, app: Any, path: str, state: dict[str, Any], look: Callable[[], Awaitable[int]] | None = None
+    ) -> None:
+        self._look = look
+        self.seen: int | None = None
+        """What `look` has returned when the response began."""
         self._leaves = asyncio.Event()
         self.status = 0
         self.text = ""
@@ -343,6 +350,8 @@ class Reader:
         return {"type": "http.disconnect"}
 
     async def _send(self, message: Any) -> None:
+        if self._look is not None and message["type"] == "http.response.start":
+            self.seen = await self._look()
         self.status = message.get("status", self.status)
         self.text += message.get("body", b"").decode()
 
@@ -413,6 +422,37 @@ def test_a_stream_whose_database_goes_away_ends_without_an_end_of_the_task(
     assert text.startswith("retry: ")
     assert "event: status" in text
     assert "finished" not in text
+
+
+# ── transactions ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(("scope", "stored"), [("function", 1), ("request", 0)])
+async def test_a_session_whose_scope_is_the_function_commits_before_the_response_is_sent(
+    tasks: TaskStore, sqlite_url: str, scope: Any, stored: int
+):
+    """And with FastAPI's default scope it does not: that is why the guide names the other."""
+    engine = create_async_engine(sqlalchemy_url(sqlite_url))
+
+    async def get_session() -> AsyncIterator[AsyncSession]:
+        async with AsyncSession(engine) as session, session.begin():
+            yield session
+
+    async def start(tasks: Any, session: Any, request: Any) -> Response:
+        return accepted(await tasks.using(session).enqueue("wait"), request)
+
+    start.__annotations__ |= {
+        "tasks": Tasks, "session": Annotated[AsyncSession, Depends(get_session, scope=scope)], "request": Request,
+    }  # fmt: skip
+    app = FastAPI(lifespan=task_lifespan(tasks))
+    app.add_api_route("/", start)
+    async with app.router.lifespan_context(app) as state:
+        assert state is not None
+        reader = Reader(app, "/", dict(state), look=lambda: tasks.tasks.count(alias="wait"))
+        await reader.run
+        assert (reader.status, reader.seen) == (202, stored)
+        assert await tasks.tasks.count(alias="wait") == 1
+    await engine.dispose()
 
 
 # ── packages ──────────────────────────────────────────────────────────────────────────────────────────────────────
