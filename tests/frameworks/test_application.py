@@ -482,6 +482,6 @@ def without_packages(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str]
 @pytest.mark.parametrize("name", INTEGRATIONS)
 def test_a_missing_package_is_told_with_what_to_install(name: str, without_packages: Callable[[str], None]):
     without_packages(name)
-    del sys.modules[f"aiotaskstore.integrations.{name}"]
+    sys.modules.pop(f"aiotaskstore.integrations.{name}", None)
     with pytest.raises(ConfigurationError, match=rf"pip install 'aiotaskstore\[{name}\]'"):
         importlib.import_module(f"aiotaskstore.integrations.{name}")
