@@ -44,7 +44,9 @@ class WatchedWorkers:
         self._numbers = range(1, count + 1)
         self._started: dict[int, Started] = {}
         self._folder = Path(tempfile.mkdtemp(prefix="aiotaskstore-", dir=_short_folder()))
-        self._counts, self.missing = _folder_for_counts(self._folder)
+        self._counts, missing = _folder_for_counts(self._folder)
+        self.missing: str = missing
+        """Why there are no metrics; empty if there are."""
 
     def __enter__(self) -> Self:
         return self
