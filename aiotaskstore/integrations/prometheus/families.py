@@ -63,54 +63,76 @@ class Families:
         self._registry = registry
         queue, task, schedule = LabelBound(), LabelBound(), LabelBound()
         self._bounds = {"queue": queue, "task": task, "schedule": schedule}
-        self.enqueued = self._counter("tasks_enqueued", "Tasks that this process stored.", _TASK)
-        self.completed = self._counter(
+        self.enqueued: Family[Counter] = self._counter("tasks_enqueued", "Tasks that this process stored.", _TASK)
+        self.completed: Family[Counter] = self._counter(
             "tasks_completed", "Tasks that runs or rescues of this process finished.", (*_TASK, "outcome")
         )
-        self.retried = self._counter(
+        self.retried: Family[Counter] = self._counter(
             "tasks_retried", "Attempts that ended with another one to follow.", (*_TASK, "reason")
         )
-        self.undecodable = self._counter(
+        self.undecodable: Family[Counter] = self._counter(
             "tasks_undecodable", "Attempts whose payload did not fit their handler.", _TASK
         )
-        self.claims_lost = self._counter("claims_lost", "Outcomes dropped, since the claim was lost.", _TASK)
-        self.rescued = self._counter(
+        self.claims_lost: Family[Counter] = self._counter(
+            "claims_lost", "Outcomes dropped, since the claim was lost.", _TASK
+        )
+        self.rescued: Family[Counter] = self._counter(
             "tasks_rescued", "Tasks of dead dispatchers that this process rescued.", (*_TASK, "status")
         )
-        self.duration = self._durations("task_duration_seconds", "How long handlers took, each attempt.", _TASK)
-        self.wait = self._durations("task_wait_seconds", "How late tasks were claimed, counted from run_at.", _TASK)
-        self.end_to_end = self._durations(
+        self.duration: Family[Histogram] = self._durations(
+            "task_duration_seconds", "How long handlers took, each attempt.", _TASK
+        )
+        self.wait: Family[Histogram] = self._durations(
+            "task_wait_seconds", "How late tasks were claimed, counted from run_at.", _TASK
+        )
+        self.end_to_end: Family[Histogram] = self._durations(
             "task_end_to_end_seconds", "From the creation of tasks to their stored outcome.", _TASK
         )
-        self.payload = self._sizes("task_payload_bytes", "Payloads of stored tasks, as JSON.", _TASK)
-        self.result = self._sizes("task_result_bytes", "Results of succeeded tasks, as JSON.", _TASK)
-        self.fired = self._counter("schedules_fired", "Occurrences of schedules made into tasks.", ("schedule",))
-        self.lag = self._durations("schedule_lag_seconds", "How late occurrences were seen.", ("schedule",))
-        self.background_failures = self._counter(
+        self.payload: Family[Histogram] = self._sizes("task_payload_bytes", "Payloads of stored tasks, as JSON.", _TASK)
+        self.result: Family[Histogram] = self._sizes("task_result_bytes", "Results of succeeded tasks, as JSON.", _TASK)
+        self.fired: Family[Counter] = self._counter(
+            "schedules_fired", "Occurrences of schedules made into tasks.", ("schedule",)
+        )
+        self.lag: Family[Histogram] = self._durations(
+            "schedule_lag_seconds", "How late occurrences were seen.", ("schedule",)
+        )
+        self.background_failures: Family[Counter] = self._counter(
             "background_failures", "Failures of loops, which try again: the database away, for one.", ("loop",)
         )
-        self.loops_ended = self._counter("loops_ended", "Loops that an error ended, which must not happen.", ("loop",))
-        self.listener_failures = self._counter("listener_failures", "Listeners and hooks that raised.", ())
-        self.depth = self._gauge(
+        self.loops_ended: Family[Counter] = self._counter(
+            "loops_ended", "Loops that an error ended, which must not happen.", ("loop",)
+        )
+        self.listener_failures: Family[Counter] = self._counter(
+            "listener_failures", "Listeners and hooks that raised.", ()
+        )
+        self.depth: Family[Gauge] = self._gauge(
             "queue_depth", "Tasks of a queue by state, counted up to 10,000.", ("queue", "state"), "livemostrecent"
         )
-        self.oldest_pending = self._gauge(
+        self.oldest_pending: Family[Gauge] = self._gauge(
             "oldest_pending_seconds", "Age of the oldest task due and not started.", ("queue",), "livemostrecent"
         )
-        self.paused = self._gauge("queue_paused", "1 while a queue is paused.", ("queue",), "livemostrecent")
-        self.serving = self._gauge(
+        self.paused: Family[Gauge] = self._gauge(
+            "queue_paused", "1 while a queue is paused.", ("queue",), "livemostrecent"
+        )
+        self.serving: Family[Gauge] = self._gauge(
             "queue_dispatchers", "Dispatchers alive that serve a queue.", ("queue",), "livemostrecent"
         )
-        self.dispatchers = self._gauge("dispatchers", "Dispatchers alive, of all processes.", (), "livemostrecent")
-        self.overdue = self._gauge(
+        self.dispatchers: Family[Gauge] = self._gauge(
+            "dispatchers", "Dispatchers alive, of all processes.", (), "livemostrecent"
+        )
+        self.overdue: Family[Gauge] = self._gauge(
             "schedule_overdue_seconds", "For how long a schedule has been due and not fired.", (), "livemostrecent"
         )
-        self.slots = self._gauge("slots_in_use", "Slots taken by runs of this process.", ("queue",), "livesum")
-        self.abandoned = self._gauge("handlers_abandoned", "Handlers that ignored their cancellation.", (), "livesum")
-        self.notify_connected = self._gauge(
+        self.slots: Family[Gauge] = self._gauge(
+            "slots_in_use", "Slots taken by runs of this process.", ("queue",), "livesum"
+        )
+        self.abandoned: Family[Gauge] = self._gauge(
+            "handlers_abandoned", "Handlers that ignored their cancellation.", (), "livesum"
+        )
+        self.notify_connected: Family[Gauge] = self._gauge(
             "notify_connected", "1 while hints of other processes can arrive; else it polls.", ("waking",), "livemin"
         )
-        self.loop_lag = self._gauge("loop_lag_seconds", "How late the event loop is.", (), "livemax")
+        self.loop_lag: Family[Gauge] = self._gauge("loop_lag_seconds", "How late the event loop is.", (), "livemax")
 
     def _counter(self, name: str, text: str, labels: tuple[str, ...]) -> Family[Counter]:
         return self._family(Counter(f"aiotaskstore_{name}", text, labels, registry=self._registry), labels)
