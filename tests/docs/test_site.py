@@ -35,23 +35,9 @@ class Page(HTMLParser):
             self.loaded |= {found[name] for name in ("src", "href") if name in found}
 
 
-@pytest.fixture(scope="module", name="builder")
+@pytest.fixture(name="builder")
 def loaded_builder() -> ModuleType:
     return load(ROOT / "docs" / "site" / "build.py")
-
-
-@pytest.fixture(scope="module", name="site")
-def built(builder: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder: Path = tmp_path_factory.mktemp("site") / "built"
-    builder.build(folder)
-    return folder
-
-
-@pytest.fixture(scope="module", name="pages")
-def parsed(site: Path) -> dict[Path, Page]:
-    pages = {file: Page(file.read_text("utf-8")) for file in site.rglob("*.html") if file.name != "404.html"}
-    assert len(pages) > 40
-    return pages
 
 
 def inside(page: Path, links: set[str]) -> Iterator[tuple[Path, str]]:
@@ -62,43 +48,40 @@ def inside(page: Path, links: set[str]) -> Iterator[tuple[Path, str]]:
             yield (page.parent / unquote(target)).resolve() if target else page, unquote(anchor)
 
 
-def test_every_link_leads_to_a_page_and_every_anchor_to_a_heading(pages: dict[Path, Page]):
-    wrong = [
+def test_the_site_is_whole_and_nothing_in_it_leads_nowhere(builder: ModuleType, tmp_path: Path):
+    """One test, since the site is built for it."""
+    site = tmp_path.resolve() / "site"
+    builder.build(site)
+    pages = {file: Page(file.read_text("utf-8")) for file in site.rglob("*.html") if file.name != "404.html"}
+    assert len(pages) > 60
+    assert leading_nowhere(pages) == []
+    assert {one for page in pages.values() for one in page.loaded if "//" in one} == set(), "asks another server"
+    in_navigation = {target for target, _ in inside(site / "index.html", pages[site / "index.html"].links)}
+    assert sorted(str(page.relative_to(site)) for page in pages.keys() - in_navigation) == []
+
+    index = (site / "search.json").read_text("utf-8")
+    assert [word for word in ("serialization key", "SQLAlchemy", "guide/transactions.html") if word not in index] == []
+
+    overview = (site / "llms.txt").read_text("utf-8")
+    named = {line.rpartition("(")[2].rstrip(")") for line in overview.splitlines() if line.startswith("- ")}
+    assert named == {page.relative_to(site).as_posix() for page in site.rglob("*.md")}
+    assert "- [Transactions](guide/transactions.md)" in overview
+
+
+def leading_nowhere(pages: dict[Path, Page]) -> list[str]:
+    """Return the links to pages, headings and files that are not there."""
+    links = [
         f"{page.name}: {target.name}#{anchor}"
         for page, one in pages.items()
         for target, anchor in inside(page, one.links)
         if not (target.is_dir() or (anchor in pages[target].anchors if target in pages else target.exists()))
     ]
-    assert sorted(wrong) == []
-
-
-def test_every_page_is_in_the_navigation(pages: dict[Path, Page], site: Path):
-    linked = {target for target, _ in inside(site / "index.html", pages[site / "index.html"].links)}
-    assert sorted(str(page.relative_to(site)) for page in pages.keys() - linked) == []
-
-
-def test_no_page_loads_anything_from_another_server(pages: dict[Path, Page]):
-    assert {one for page in pages.values() for one in page.loaded if "//" in one} == set()
-
-
-def test_what_is_loaded_is_there(pages: dict[Path, Page]):
-    wrong = {
-        target.name for page, one in pages.items() for target, _ in inside(page, one.loaded) if not target.exists()
-    }
-    assert wrong == set()
-
-
-def test_the_search_finds_words_of_the_pages(site: Path):
-    index = (site / "search.json").read_text("utf-8")
-    for word in ("serialization key", "SQLAlchemy", "heartbeat", "guide/transactions.html"):
-        assert word in index
-
-
-def test_language_models_are_given_every_page(site: Path):
-    overview = (site / "llms.txt").read_text("utf-8")
-    named = {line.rpartition("(")[2].rstrip(")") for line in overview.splitlines() if line.startswith("- ")}
-    assert named == {page.relative_to(site).as_posix() for page in site.rglob("*.md")}
-    assert "- [Transactions](guide/transactions.md)" in overview
+    return sorted(links) + [
+        f"{page.name}: {target.name}"
+        for page, one in pages.items()
+        for target, _ in inside(page, one.loaded)
+        if not target.exists()
+    ]
 
 
 @pytest.mark.parametrize("link", ["tasks.md#no-such-heading", "glossary.md"])
