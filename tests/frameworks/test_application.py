@@ -472,7 +472,7 @@ def without_packages(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str]
     kept = {name: module for name, module in sys.modules.items() if name.startswith("aiotaskstore.integrations")}
 
     def hide(package: str) -> None:
-        for name in [name for name in sys.modules if name == package or name.startswith(f"{package}.")]:
+        for name in [package, *(name for name in sys.modules if name.startswith(f"{package}."))]:
             monkeypatch.setitem(sys.modules, name, None)
 
     yield hide
