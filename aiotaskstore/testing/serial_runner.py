@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Any
@@ -134,7 +135,9 @@ class SerialRunner:
             outcome = await asyncio.shield(ended)
         except asyncio.CancelledError:
             run.stop(StopReason.SHUTDOWN)
-            await self._record(run, await ended)
+            with suppress(TimeoutError):  # a handler in a thread cannot be stopped: it is left behind
+                async with asyncio.timeout(2 * _STUCK_GRACE):
+                    await self._record(run, await asyncio.shield(ended))
             raise
         finally:
             self._runs.pop((claim.id, claim.fence), None)

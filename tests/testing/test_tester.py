@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -24,7 +25,7 @@ from aiotaskstore import (
     TaskStore,
     current_context,
 )
-from aiotaskstore.testing import KEEP, TaskStoreTester
+from aiotaskstore.testing import KEEP, TaskStoreTester, serial_runner
 from tests.helpers import LIMIT
 
 NOON = datetime(2031, 5, 17, 12, tzinfo=UTC)
@@ -326,6 +327,25 @@ async def test_a_drain_is_over_in_its_time_and_its_task_is_pending_again(app: Ap
     assert (task.status, task.attempt) == (TaskStatus.PENDING, 0)
 
 
+async def test_a_drain_leaves_a_thread_behind_that_cannot_be_stopped(
+    app: Application, tester: TaskStoreTester, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(serial_runner, "_STUCK_GRACE", 0.05)
+    end = threading.Event()
+
+    @app.store.task
+    def blocks() -> None:
+        end.wait(LIMIT)
+
+    handle = await blocks.enqueue()
+    try:
+        with pytest.raises(TimeoutError, match="running blocks"):
+            await tester.drain(timeout=0.2)
+        assert await handle.status() is TaskStatus.RUNNING
+    finally:
+        end.set()
+
+
 async def test_a_drain_heeds_pauses_cancelled_definitions_keys_and_cancel_requests(
     app: Application, tester: TaskStoreTester
 ):
@@ -397,6 +417,8 @@ async def test_the_lifespan_is_entered_or_a_fake_takes_its_place(app: Applicatio
         with tester.inline():
             assert await (await reads.enqueue()).result(timeout=0) == "fake"
     assert calls == ["entered", "left"] * 2
+    async with TaskStoreTester(app.store) as tester:
+        assert await tester.perform(reads) == "real"
 
 
 # ── inline ────────────────────────────────────────────────────────────────────────────────────────────────────
