@@ -155,6 +155,7 @@ def worker(
     if reloads:
         if processes > 1 or plan.drains:
             raise click.UsageError("--reload keeps one worker running: leave out --processes and --drain.")
+        StderrLog(plan.verbosity, plan.log_format).begin(target.console)
         _run_reloading(target, plan, place)
         return
     store = target.app_store()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import json
 import signal
 
 import pytest
@@ -54,6 +55,17 @@ async def test_a_changed_handler_is_what_the_next_task_runs(cli: Commands):
         assert await handle.result(timeout=LIMIT) == "hullo"
     worker.signal(signal.SIGINT)
     assert (await worker.ends()).code == 0
+
+
+async def test_where_the_log_is_json_every_line_is(cli: Commands):
+    (cli.folder / "greeting.py").write_text(APP.format(word="hello"))
+    worker = cli.start("worker", "--app", "greeting:store", "--reload", "--log-format", "json")
+    await worker.says("restarts when a Python file under")
+    await worker.says("started, woken by")
+    worker.signal(signal.SIGINT)
+    answer = await worker.ends()
+    assert answer.code == 0
+    assert all(json.loads(line)["message"] for line in answer.err.splitlines())
 
 
 async def test_it_says_what_it_cannot_do(cli: Commands):
