@@ -1,13 +1,14 @@
 """Events: each is emitted once, to every listener.
 
-A new event is also exported in `public_names.py`, logged in `observe/logs.py` if it shall have a record, and added to
-`docs/reference/index.md` by `docs/reference/generate.py`; `tests/docs` checks the export, the page and the words.
+A new event is also exported in `public_names.py` and `__init__.py`, logged in `observe/logs.py` if it shall have a
+record, and added to `docs/reference/index.md` by `docs/reference/generate.py`; `tests/docs` checks the export, the page
+and the words.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -16,12 +17,27 @@ from aiotaskstore.queue_measurement import QueueMeasurement
 from aiotaskstore.task import TaskStatus
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Event:
     """The base class of all events."""
 
+    # Written here once, since generating them for each class took half of the time that importing this module takes.
 
-@dataclass(frozen=True, slots=True)
+    def __eq__(self, other: object) -> bool:
+        return self._values() == other._values() if isinstance(other, type(self)) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._values())
+
+    def __repr__(self) -> str:
+        shown = (f"{one.name}={getattr(self, one.name)!r}" for one in fields(self))
+        return f"{type(self).__qualname__}({', '.join(shown)})"
+
+    def _values(self) -> tuple[Any, ...]:
+        return type(self), *(getattr(self, one.name) for one in fields(self))
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class TaskEvent(Event):
     """The base class of the events of one task."""
 
@@ -30,7 +46,7 @@ class TaskEvent(Event):
     queue: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class TaskEnqueued(TaskEvent):
     """This process stored a task; in a caller's transaction: the task is stored if the transaction commits."""
 
@@ -40,7 +56,7 @@ class TaskEnqueued(TaskEvent):
     """False in a caller's transaction, of which nobody knows yet whether it commits."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class TaskClaimed(TaskEvent):
     """A dispatcher of this process claimed a task."""
 
@@ -52,7 +68,7 @@ class TaskClaimed(TaskEvent):
     """Bytes of its payload as JSON."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class TasksClaimed(Event):
     """One claim of a dispatcher of this process has returned tasks; a `TaskClaimed` for each follows."""
 
@@ -64,7 +80,7 @@ class TasksClaimed(Event):
     """Seconds from sending the claim to its reply."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class TaskStarted(TaskEvent):
     """A handler is about to be called."""
 
@@ -73,7 +89,7 @@ class TaskStarted(TaskEvent):
     """The dispatcher of the run."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class AttemptFailed(TaskEvent):
     """An attempt ended with an error; `TaskRetried` or `TaskFinished` follows."""
 
@@ -85,7 +101,7 @@ class AttemptFailed(TaskEvent):
     """The dispatcher of the run."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class TaskFinished(TaskEvent):
     """A run in this process has finished its task, and the outcome is stored.
 
@@ -109,7 +125,7 @@ class TaskFinished(TaskEvent):
     """The dispatcher of the run."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class TaskRetried(TaskEvent):
     """An attempt ended, and another attempt will follow."""
 
@@ -126,7 +142,7 @@ class TaskRetried(TaskEvent):
     """The dispatcher of the run."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class ClaimLost(TaskEvent):
     """The outcome of a run was dropped, since another dispatcher has claimed the task, or an operator changed it."""
 
@@ -135,7 +151,7 @@ class ClaimLost(TaskEvent):
     """The dispatcher of the run."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class TaskRescued(TaskEvent):
     """This process rescued a task of a dead dispatcher; where `status` is a finished one, that has ended the task."""
 
@@ -144,7 +160,7 @@ class TaskRescued(TaskEvent):
     """The dead dispatcher."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class ScheduleFired(TaskEvent):
     """A dispatcher of this process has made the task of a schedule's occurrence."""
 
@@ -157,7 +173,7 @@ class ScheduleFired(TaskEvent):
     """Seconds from the occurrence until a dispatcher looked at it, by the database's clock."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class QueuesMeasured(Event):
     """An open store has measured the queues, as it does every few seconds while somebody listens to this event.
 
@@ -174,7 +190,7 @@ class QueuesMeasured(Event):
     """Seconds that the measurement took."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class DispatcherStarted(Event):
     """A dispatcher has started. A single pass, `run_once`, emits neither this nor `DispatcherStopped`."""
 
@@ -184,7 +200,7 @@ class DispatcherStarted(Event):
     """How the dispatcher learns of new tasks: `"notify"`, `"data_version"`, `"memory"` or `"poll"`."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class DispatcherStopped(Event):
     """A dispatcher has stopped."""
 
@@ -194,7 +210,7 @@ class DispatcherStopped(Event):
     """Whether every run ended by itself, within the grace."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class DispatcherOutdated(Event):
     """A dispatcher of any process is alive whose library is older than the tables, so that it ignores what is new.
 
@@ -211,7 +227,7 @@ class DispatcherOutdated(Event):
     """What the dispatcher ignores, as text for people."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class BackgroundFailed(Event):
     """A loop failed and will try again."""
 
@@ -225,7 +241,7 @@ class BackgroundFailed(Event):
     """The number of failures in a row."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class ListenerFailed(Event):
     """A listener, hook or lifespan of the application raised an error, or took too long; nothing else has changed."""
 
@@ -236,7 +252,7 @@ class ListenerFailed(Event):
     task_id: UUID | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class BackgroundRecovered(Event):
     """A loop that had failed works again."""
 
@@ -246,7 +262,7 @@ class BackgroundRecovered(Event):
     """Seconds since the first of these failures."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class BackgroundEnded(Event):
     """A loop ended by an error, which must not happen. Its dispatcher stops, or the store's own background work.
 

@@ -217,7 +217,7 @@ class Result:
         return build(self._hint, f'The result of "{self._alias}"')
 
 
-ANYTHING: TypeAdapter[Any] = TypeAdapter(Any)
+ANYTHING: TypeAdapter[Any] = TypeAdapter(Any, config=ConfigDict(defer_build=True))  # importing this would build it
 
 
 def dump(adapter: TypeAdapter[Any], value: Any, what: str, limit: int) -> str:

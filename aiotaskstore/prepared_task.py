@@ -9,6 +9,7 @@ from uuid import UUID
 from aiotaskstore.carrier import Carriers
 from aiotaskstore.definition import Draft
 from aiotaskstore.events import TaskEnqueued
+from aiotaskstore.inherited import NOT_INHERITED, Inherited
 from aiotaskstore.mechanics.text import size_in_bytes
 from aiotaskstore.options import DefinitionOptions, dump_metadata
 from aiotaskstore.queue import DEFAULT_QUEUE, Queue
@@ -64,16 +65,6 @@ class PreparedTask(NamedTuple):
 def enqueued(row: NewTask, *, committed: bool = True) -> TaskEnqueued:
     """Return the event that tells of a row, which is stored, or will be once a caller's transaction commits."""
     return TaskEnqueued(row.id, row.alias, row.queue, size_in_bytes(row.payload), committed)
-
-
-class Inherited(NamedTuple):
-    """What a task has from the place where it is enqueued."""
-
-    parent_id: UUID | None = None
-    metadata: Mapping[str, Any] = {}
-
-
-NOT_INHERITED = Inherited()
 
 
 class Preparation:

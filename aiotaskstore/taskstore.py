@@ -8,9 +8,9 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from contextvars import ContextVar
-from functools import partial
+from functools import cached_property, partial
 from types import TracebackType
-from typing import Any, ParamSpec, Self, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, Unpack, overload
 from uuid import UUID
 
 from aiotaskstore.carrier import Carrier, Carriers
@@ -30,20 +30,10 @@ from aiotaskstore.hooks import Hooks, check_kind
 from aiotaskstore.lifespan import Lifespan, LifespanFunction
 from aiotaskstore.manage.ambient_metadata import metadata
 from aiotaskstore.manage.ambient_transaction import AmbientTransaction, AmbientTransactions
-from aiotaskstore.manage.definitions import DefinitionManager
-from aiotaskstore.manage.diagnosis import diagnose, nothing_there
-from aiotaskstore.manage.dispatchers import DispatcherManager
 from aiotaskstore.manage.drafting import draft_by_alias
-from aiotaskstore.manage.following import Following
-from aiotaskstore.manage.handle_client import HandleClient
 from aiotaskstore.manage.lifecycle import StoreLifecycle
-from aiotaskstore.manage.open_store import OpenStore
-from aiotaskstore.manage.queues import QueueManager
-from aiotaskstore.manage.schedules import ScheduleManager
 from aiotaskstore.manage.settings import StoreSettings
-from aiotaskstore.manage.tasks import TaskManager
 from aiotaskstore.manage.transactions import Transactions
-from aiotaskstore.manage.work_checks import Declared
 from aiotaskstore.mechanics.clock import Clock
 from aiotaskstore.mechanics.duration import Duration
 from aiotaskstore.mechanics.flag import check_flag
@@ -61,9 +51,7 @@ from aiotaskstore.run_hooks import AfterHook, BeforeHook, HookManager, RunHooks
 from aiotaskstore.run_transaction import RunTransaction
 from aiotaskstore.schedule import Schedule, ScheduleOptions
 from aiotaskstore.schedule_registry import ScheduleRegistry
-from aiotaskstore.storage import migrations
 from aiotaskstore.storage.location import Location
-from aiotaskstore.storage.storage import Storage
 from aiotaskstore.storage.table_names import DEFAULT_PREFIX, TableNames
 from aiotaskstore.store_options import OnError, StoreOptions
 from aiotaskstore.task_handler import (
@@ -75,6 +63,17 @@ from aiotaskstore.task_handler import (
     definition_of,
 )
 from aiotaskstore.using import StoreOnConnection
+
+if TYPE_CHECKING:  # what only an open store needs is half of the library: the methods below import it when they run
+    from aiotaskstore.manage.definitions import DefinitionManager
+    from aiotaskstore.manage.dispatchers import DispatcherManager
+    from aiotaskstore.manage.managers import Managers
+    from aiotaskstore.manage.open_store import OpenStore
+    from aiotaskstore.manage.queues import QueueManager
+    from aiotaskstore.manage.schedules import ScheduleManager
+    from aiotaskstore.manage.tasks import TaskManager
+    from aiotaskstore.manage.work_checks import Declared
+    from aiotaskstore.storage.storage import Storage
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -133,13 +132,7 @@ class TaskStore(TaskRouter):
         self._locate(self._location)
         self._run_inline: RunInline | None = None
         """Set by a test that wants tasks to run as they are enqueued."""
-        self._tasks = TaskManager(self._require_open)
-        self._handle_client = HandleClient(self._tasks, Following(self._require_open))
-        self._queues = QueueManager(self._require_open)
-        self._dispatchers = DispatcherManager(self._require_open)
-        self._definitions = DefinitionManager(self._require_open)
         self._declared_schedules = ScheduleRegistry()
-        self._schedules = ScheduleManager(self._require_open, self._registry, self._declared_schedules, self.handle)
         log_events(self._hooks)
         if on_error is not None:
             report_errors(self._hooks, on_error)
@@ -209,6 +202,8 @@ class TaskStore(TaskRouter):
         that fails is a finding itself. It counts every unfinished task: call it for people, not in a loop. Raises
         `DatabaseUnavailableError` if the database cannot be reached.
         """
+        from aiotaskstore.manage.diagnosis import diagnose, nothing_there  # noqa: PLC0415 - at its first use
+
         missing = self._lifecycle.missing()
         if missing:
             return nothing_there(missing)
@@ -218,6 +213,8 @@ class TaskStore(TaskRouter):
 
     def ddl(self) -> str:
         """Return the SQL that `migrate` runs, as text."""
+        from aiotaskstore.storage import migrations  # noqa: PLC0415 - the same
+
         return migrations.ddl(self._location.kind, self._location.table_names)
 
     # ── what it was made with ─────────────────────────────────────────────────────────────────────────────
@@ -252,27 +249,27 @@ class TaskStore(TaskRouter):
     @property
     def tasks(self) -> TaskManager:
         """The stored tasks, to read, to wait for, to cancel, retry and delete."""
-        return self._tasks
+        return self._managers.tasks
 
     @property
     def queues(self) -> QueueManager:
         """The queues that have tasks: how many in which status, and since when the oldest is due."""
-        return self._queues
+        return self._managers.queues
 
     @property
     def dispatchers(self) -> DispatcherManager:
         """The dispatchers of every process that uses the database."""
-        return self._dispatchers
+        return self._managers.dispatchers
 
     @property
     def definitions(self) -> DefinitionManager:
         """The stored records of definitions, to read, change, cancel and activate."""
-        return self._definitions
+        return self._managers.definitions
 
     @property
     def schedules(self) -> ScheduleManager:
         """The stored schedules, to make, read, change, pause and run."""
-        return self._schedules
+        return self._managers.schedules
 
     @property
     def payload_limit(self) -> int:
@@ -330,7 +327,7 @@ class TaskStore(TaskRouter):
 
         Text that is no UUID is an id that never was; an empty text, or another type, is an `InvalidQueryError`.
         """
-        return TaskHandle(id, self._handle_client)
+        return TaskHandle(id, self._managers.handle_client)
 
     def draft(
         self,
@@ -456,7 +453,7 @@ class TaskStore(TaskRouter):
     def using(self, connection: Any) -> StoreOnConnection:
         """Do what follows on the caller's connection, inside its transaction; `ConfigurationError` for `None`."""
         check_connection(connection)
-        return StoreOnConnection(self, TaskManager(self._require_open, connection), connection)
+        return StoreOnConnection(self, self._managers.tasks_on(connection), connection)
 
     def joined(self, connection: Any) -> AbstractContextManager[None]:
         """Have this asyncio task's enqueues, reads and actions inside the block join the connection's transaction."""
@@ -652,7 +649,15 @@ class TaskStore(TaskRouter):
         self._transactions.limit = self._settings.transaction_timeout_on(one_writer=location.one_writer)
         self._transactions.locks = location.one_writer
 
+    @cached_property
+    def _managers(self) -> Managers:
+        from aiotaskstore.manage.managers import Managers  # noqa: PLC0415 - loads what only an open store needs
+
+        return Managers(self._require_open, self._registry, self._declared_schedules, self.handle)
+
     def _declared(self) -> Declared:
+        from aiotaskstore.manage.work_checks import Declared  # noqa: PLC0415 - for a diagnosis only
+
         slots = sum(one.concurrency or 0 for one in self._settings.queues.values())
         return Declared(
             frozenset(self._registry.aliases),
@@ -665,9 +670,11 @@ class TaskStore(TaskRouter):
         return self._location.connect()
 
     def _drafted(self, draft: Draft[R], task_id: UUID) -> TaskHandle[R]:
-        return TaskHandle(task_id, self._handle_client, draft.definition.result if draft.definition else None)
+        return TaskHandle(task_id, self._managers.handle_client, draft.definition.result if draft.definition else None)
 
     def _assemble(self, storage: Storage) -> OpenStore:
+        from aiotaskstore.manage.open_store import OpenStore  # noqa: PLC0415 - at the first opening
+
         return OpenStore(
             self._settings,
             storage,

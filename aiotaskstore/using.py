@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, Unpack
 from uuid import UUID
 
 from aiotaskstore.definition import Draft
 from aiotaskstore.handle import TaskHandle
-from aiotaskstore.manage.tasks import TaskManager
 from aiotaskstore.options import TaskOptions
+
+if TYPE_CHECKING:
+    from aiotaskstore.manage.tasks import TaskManager
 
 R = TypeVar("R")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from datetime import datetime
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from uuid import UUID
 
 from aiotaskstore.carrier import Carriers
@@ -12,14 +12,16 @@ from aiotaskstore.hooks import Hooks
 from aiotaskstore.mechanics.clock import Clock
 from aiotaskstore.mechanics.notifier import Notifier
 from aiotaskstore.middleware import MiddlewareStack
-from aiotaskstore.prepared_task import PreparedTask
 from aiotaskstore.queue import Queue
 from aiotaskstore.registry import Registry
 from aiotaskstore.run_hooks import RunHooks
 from aiotaskstore.run_transaction import RunTransaction
 from aiotaskstore.schedule_registry import ScheduleRegistry
-from aiotaskstore.storage.schedule_rows import ScheduleRow
-from aiotaskstore.storage.storage import Storage
+
+if TYPE_CHECKING:
+    from aiotaskstore.prepared_task import PreparedTask
+    from aiotaskstore.storage.schedule_rows import ScheduleRow
+    from aiotaskstore.storage.storage import Storage
 
 
 class PrepareOccurrence(Protocol):

@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 from uuid import UUID
 
 from aiotaskstore.dispatch.dependencies import DispatcherDependencies
 from aiotaskstore.dispatch.dispatcher_settings import DispatcherSettings
-from aiotaskstore.dispatch.instance import DispatcherInstance
 from aiotaskstore.dispatch.instance_health import health_of, stopped
 from aiotaskstore.errors import ConfigurationError, TaskStoreError
 from aiotaskstore.health import DispatcherHealth
 from aiotaskstore.mechanics.duration import Duration, seconds
 from aiotaskstore.queue import check_count
+
+if TYPE_CHECKING:
+    from aiotaskstore.dispatch.instance import DispatcherInstance
 
 
 class Dispatcher:
@@ -193,6 +195,8 @@ class Dispatcher:
         return True
 
     def _make(self) -> DispatcherInstance:
+        from aiotaskstore.dispatch.instance import DispatcherInstance  # noqa: PLC0415 - loads the loops
+
         dependencies = self._dependencies()
         if not len(dependencies.registry):
             raise ConfigurationError(

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from aiotaskstore.dispatch.dispatcher_settings import DispatcherSettings
-from aiotaskstore.dispatch.instance import DispatcherInstance
-from aiotaskstore.dispatch.listening import Listening
 from aiotaskstore.health import LONGEST_LAG, DispatcherHealth
-from aiotaskstore.storage.database import Database
+
+if TYPE_CHECKING:
+    from aiotaskstore.dispatch.instance import DispatcherInstance
+    from aiotaskstore.dispatch.listening import Listening
+    from aiotaskstore.storage.database import Database
 
 
 def health_of(instance: DispatcherInstance, settings: DispatcherSettings) -> DispatcherHealth:

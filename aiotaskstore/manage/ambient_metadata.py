@@ -8,8 +8,8 @@ from contextvars import ContextVar
 from typing import Any
 
 from aiotaskstore.context import running_context
+from aiotaskstore.inherited import NOT_INHERITED, Inherited
 from aiotaskstore.options import dump_metadata
-from aiotaskstore.prepared_task import NOT_INHERITED, Inherited
 
 _metadata: ContextVar[dict[str, Any] | None] = ContextVar("aiotaskstore_metadata", default=None)
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aiotaskstore.errors import ConfigurationError
 from aiotaskstore.manage.ambient_transaction import AmbientTransaction, AmbientTransactions
 from aiotaskstore.mechanics.hint import Hint
-from aiotaskstore.storage.database import Database
-from aiotaskstore.storage.operation import Operation, Step, Steps, T
+
+if TYPE_CHECKING:
+    from aiotaskstore.storage.database import Database
+    from aiotaskstore.storage.operation import Operation, Step, Steps, T
 
 CLOSED = "The store is closed. Use `async with store:`, or `await store.open()` first."
 ONE_TASK = (

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aiotaskstore.manage.ambient_transaction import AmbientTransaction
-from aiotaskstore.storage.database import Database
-from aiotaskstore.storage.operation import Operation, T
-from aiotaskstore.storage.session import Session
+
+if TYPE_CHECKING:
+    from aiotaskstore.storage.database import Database
+    from aiotaskstore.storage.operation import Operation, T
+    from aiotaskstore.storage.session import Session
 
 
 class Savepoints:

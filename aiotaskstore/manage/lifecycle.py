@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from aiotaskstore.errors import ConfigurationError, TaskStoreError
 from aiotaskstore.health import DispatcherHealth, StoreHealth
 from aiotaskstore.hooks import Hooks
 from aiotaskstore.manage.calls import CLOSED
-from aiotaskstore.manage.open_store import OpenStore
-from aiotaskstore.storage import migrations
-from aiotaskstore.storage.storage import Storage
+
+if TYPE_CHECKING:
+    from aiotaskstore.manage.open_store import OpenStore
+    from aiotaskstore.storage.storage import Storage
 
 _INHERITED: list[OpenStore] = []
 """Stores that our parent process had open at a fork. Kept, since closing their connections here could harm it."""
@@ -73,6 +74,8 @@ class StoreLifecycle:
 
     async def open(self, *, migrate: bool) -> None:
         """Connect, and bring the tables up to date or check them; while open, a no-op."""
+        from aiotaskstore.storage import migrations  # noqa: PLC0415 - with what only an open store needs
+
         self._leave_behind()
         if self._opened is not None:
             self._opened.affinity.check()
@@ -128,6 +131,8 @@ class StoreLifecycle:
 
     async def migrate(self) -> int:
         """Create or update the tables, whether the store is open or not; returns how many migrations were applied."""
+        from aiotaskstore.storage import migrations  # noqa: PLC0415 - the same
+
         if self.is_open:
             opened = self.require_open()
             opened.calls.refuse_own_lock("Migrate after the block.")

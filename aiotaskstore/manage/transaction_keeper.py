@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from aiotaskstore.errors import ConfigurationError, DatabaseUnavailableError, NotInTransactionError, TaskStoreError
 from aiotaskstore.manage.ambient_transaction import AmbientTransaction
 from aiotaskstore.run_transaction import CommitReply, locked_too_long, not_begun, too_long
-from aiotaskstore.storage.operation import Operation, T
-from aiotaskstore.storage.session import Session
+
+if TYPE_CHECKING:
+    from aiotaskstore.storage.operation import Operation, T
+    from aiotaskstore.storage.session import Session
 
 _ENDED_BY_HAND = (
     "The transaction of context.transaction() was ended inside the handler: by a commit or a rollback of its own, or "

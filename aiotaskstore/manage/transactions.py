@@ -7,14 +7,16 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from math import inf
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aiotaskstore.errors import ConfigurationError
 from aiotaskstore.manage.ambient_transaction import AmbientTransaction, AmbientTransactions
 from aiotaskstore.manage.confinement import Savepoints
-from aiotaskstore.manage.open_store import OpenStore
 from aiotaskstore.manage.transaction_keeper import TransactionKeeper, TransactionLender
 from aiotaskstore.run_transaction import RunTransaction, not_begun, too_long
+
+if TYPE_CHECKING:
+    from aiotaskstore.manage.open_store import OpenStore
 
 
 class Transactions:

@@ -9,8 +9,6 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
-from croniter import CroniterError, croniter
-
 from aiotaskstore.errors import ConfigurationError, InvalidRecurrenceError
 from aiotaskstore.mechanics.duration import parse
 from aiotaskstore.recurrence.every import Every
@@ -49,7 +47,7 @@ class CronText:
         """Return the first local time after this one that the fields name, or `None` if none follows."""
         try:
             found: datetime = copy.copy(self.parsed).get_next(datetime, start_time=local)
-        except (CroniterError, ValueError):  # none within its bounds, or past the year 9999
+        except ValueError:  # croniter's own, none within its bounds, among them; or past the year 9999
             return None
         return found
 
@@ -110,6 +108,8 @@ def _check_term(text: str, name: str, term: str) -> None:
 
 def _parsed(text: str, fields: str) -> Any:
     """Return croniter's reading of five fields."""
+    from croniter import CroniterError, croniter  # noqa: PLC0415 - most programs have no cron
+
     try:
         parsed = croniter(fields, _SOME_DAY)
     except (CroniterError, ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:

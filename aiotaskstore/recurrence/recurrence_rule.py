@@ -7,18 +7,19 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from zoneinfo import ZoneInfo
 
 from aiotaskstore.errors import InvalidRecurrenceError
-from aiotaskstore.recurrence.calendar_pattern import CalendarPattern
-from aiotaskstore.recurrence.date_filter import DateFilter
 from aiotaskstore.recurrence.day_of_week import DayOfWeek
-from aiotaskstore.recurrence.elapsed_pattern import ElapsedPattern
 from aiotaskstore.recurrence.frequency import Frequency
 from aiotaskstore.recurrence.instants import MOMENT, checked_bound, checked_instant
 from aiotaskstore.recurrence.local_time import local_time, zone, zone_name
 from aiotaskstore.recurrence.month_of_year import MonthOfYear
+
+if TYPE_CHECKING:
+    from aiotaskstore.recurrence.calendar_pattern import CalendarPattern
+    from aiotaskstore.recurrence.elapsed_pattern import ElapsedPattern
 
 _STEPS = {
     Frequency.SECONDLY: timedelta(seconds=1),
@@ -142,6 +143,10 @@ class RecurrenceRule:
 @lru_cache(maxsize=4096)
 def _pattern(rule: RecurrenceRule) -> CalendarPattern | ElapsedPattern:
     """Return what yields the occurrences of a rule, its ends aside."""
+    from aiotaskstore.recurrence.calendar_pattern import CalendarPattern  # noqa: PLC0415 - most programs have no rule
+    from aiotaskstore.recurrence.date_filter import DateFilter  # noqa: PLC0415
+    from aiotaskstore.recurrence.elapsed_pattern import ElapsedPattern  # noqa: PLC0415
+
     start, place = _start(rule.starts_at), zone(zone_name(rule.timezone))
     weekdays = tuple(list(DayOfWeek).index(one) for one in rule.days_of_week)
     months = tuple(list(MonthOfYear).index(one) + 1 for one in rule.months_of_year)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aiotaskstore.mechanics.clock import SYSTEM_CLOCK, Clock
-from aiotaskstore.storage.connect import check_target, connect
-from aiotaskstore.storage.storage import Storage
 from aiotaskstore.storage.table_names import TableNames
 from aiotaskstore.storage.url import parse_url
+
+if TYPE_CHECKING:
+    from aiotaskstore.storage.storage import Storage
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,8 @@ class Location:
     @cached_property
     def kind(self) -> str:
         """The dialect's name."""
+        from aiotaskstore.storage.connect import check_target  # noqa: PLC0415 - loads the dialect and its driver
+
         return check_target(self.target, self.table_names, self.listen_url)
 
     @property
@@ -49,6 +52,8 @@ class Location:
 
     def connect(self) -> Storage:
         """Make an unopened storage."""
+        from aiotaskstore.storage.connect import connect  # noqa: PLC0415 - the same
+
         return connect(
             self.target,
             table_names=self.table_names,

@@ -14,5 +14,14 @@ else:
 
     from aiotaskstore.mechanics.names_on_demand import names_on_demand
 
-    __getattr__, __dir__ = names_on_demand("aiotaskstore.testing.public_names", globals())
+    __getattr__, __dir__, __all__ = names_on_demand(
+        globals(),
+        {
+            "drain_report": "DrainReport",
+            "expectation": "ExpectedOptions",
+            "performance": "Performed",
+            "relocation": "KEEP",
+            "tester": "TaskStoreTester",
+        },
+    )
     del names_on_demand

@@ -204,8 +204,9 @@ def describe_command(name: str, command: click.Command, level: int = 2) -> Itera
 
 def managers() -> Iterator[tuple[str, Any]]:
     """Yield the properties of a store that have methods of their own, such as `tasks`, with their classes."""
+    names = vars(importlib.import_module("aiotaskstore.manage.managers"))  # the store imports it as it is needed
     for name, member in sorted(vars(TaskStore).items()):
-        kind = typing.get_type_hints(member.fget).get("return") if isinstance(member, property) else None
+        kind = typing.get_type_hints(member.fget, localns=names).get("return") if isinstance(member, property) else None
         if getattr(kind, "__module__", "").startswith("aiotaskstore.manage"):
             yield name, kind
 
