@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Unpack
 
@@ -32,10 +32,11 @@ with required_package("Litestar", "litestar"):
     from litestar.params import FromPath
     from litestar.plugins import InitPlugin
     from litestar.response import Stream
-    from litestar.types import Guard
 
 AnyRequest = Request[Any, Any, Any]
 AnyResponse = Response[Any]
+RouteGuard = Callable[[Any, Any], Awaitable[None] | None]
+"""Litestar's own `Guard`: takes the connection and the route handler, and raises to refuse."""
 Tasks = NamedDependency[TaskStore]
 """The application's store, as a parameter of a route handler; it must be named so: `async def order(tasks: Tasks)`."""
 
@@ -106,7 +107,7 @@ def accepted(handle: TaskHandle[Any], request: AnyRequest, *, location: str | No
 
 
 def task_routes(
-    path: str = "/tasks", *, guards: Sequence[Guard] | None = None, **options: Unpack[TaskRouteOptions]
+    path: str = "/tasks", *, guards: Sequence[RouteGuard] | None = None, **options: Unpack[TaskRouteOptions]
 ) -> Router:
     """Make a router with the routes of tasks: status, and if wanted cancellation and progress as Server-Sent Events.
 

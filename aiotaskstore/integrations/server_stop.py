@@ -26,7 +26,7 @@ class ServerStop:
     """
 
     def __init__(self) -> None:
-        self.begun = False
+        self.begun: bool = False
         """Whether the server has been asked to stop."""
         self._listening = 0
         self._waits: set[asyncio.Timeout] = set()

@@ -29,6 +29,8 @@ with required_package("Starlette", "starlette"):
     from starlette.routing import NoMatchFound, Route
     from starlette.types import Send
 
+__all__ = ["accepted", "error_handlers", "get_store", "task_lifespan", "task_routes"]
+
 Lifespan = Callable[[Any], AbstractAsyncContextManager[dict[str, Any]]]
 """What `Starlette(lifespan=…)` and `FastAPI(lifespan=…)` take."""
 OwnLifespan = Callable[[Any], AbstractAsyncContextManager[Mapping[str, Any] | None]]

@@ -53,8 +53,8 @@ class TaskResource:
         stream_interval: Duration = 0.5,
         stream_heartbeat: Duration = 15,
     ) -> None:
-        self.cancellable = check_flag(cancel, "cancel")
-        self.streamable = check_flag(stream, "stream")
+        self.cancellable: bool = check_flag(cancel, "cancel")
+        self.streamable: bool = check_flag(stream, "stream")
         self._include_result = check_flag(include_result, "include_result")
         self._include_error = check_flag(include_error, "include_error")
         self._streams = ProgressStreams(limit=max_streams, heartbeat=stream_heartbeat, every=stream_interval)
