@@ -9,10 +9,10 @@ import click
 
 from aiotaskstore import TaskSelection, TaskStatus
 from aiotaskstore.cli.command import Command
-from aiotaskstore.cli.deletion import Deletion
+from aiotaskstore.cli.deletion import delete_all
 from aiotaskstore.cli.formatting import counted, instant
 from aiotaskstore.cli.option import past_instant_of
-from aiotaskstore.cli.target import Target, run_with, targeted
+from aiotaskstore.cli.target import Target, targeted
 
 _FINISHED = [str(one) for one in TaskStatus if one.finished]
 
@@ -44,11 +44,7 @@ def clean(
     if alias:
         where["alias"] = list(alias)
 
-    deletion = Deletion(where, target.console)
-    try:
-        deleted = run_with(target.store(), deletion.run)
-    except KeyboardInterrupt:
-        raise deletion.interrupted() from None
+    deleted = delete_all(target.store(), where, target.console)
     if target.prints_json:
         target.console.json({"deleted": deleted, "before": before.astimezone(UTC)})
     else:

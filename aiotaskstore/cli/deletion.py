@@ -6,9 +6,19 @@ from aiotaskstore import TaskSelection, TaskStore
 from aiotaskstore.cli.console import Console, Display
 from aiotaskstore.cli.exit_code import Failure
 from aiotaskstore.cli.formatting import counted
+from aiotaskstore.cli.target import run_with
 
 _SLICE = 2_000
 """Tasks of one call. What fits into one is deleted without a word in between."""
+
+
+def delete_all(store: TaskStore, where: TaskSelection, console: Console) -> int:
+    """Delete what matches by now; return how many. Ctrl-C keeps what is done, as a `Failure` that says how much."""
+    deletion = Deletion(where, console)
+    try:
+        return run_with(store, deletion.run)
+    except KeyboardInterrupt:
+        raise deletion.interrupted() from None
 
 
 class Deletion:
@@ -20,7 +30,12 @@ class Deletion:
         """How many are deleted by now."""
 
     async def run(self, store: TaskStore) -> int:
-        """Delete them all; return how many there were."""
+        """Delete all that are there at the call, and none that others store meanwhile; return how many."""
+        first: TaskSelection = {**self._where, "limit": 1}
+        newest = await store.tasks.list(**first)
+        if not newest:
+            return 0
+        self._where = {**self._where, "created_to": newest[0].created_at}
         total = await store.tasks.count(**self._where)
         if total <= _SLICE:
             await self._delete_slice(store)

@@ -8,12 +8,13 @@ from datetime import UTC, datetime
 
 import click
 
-from aiotaskstore import QueueInfo, TaskStatus, TaskStore
+from aiotaskstore import QueueInfo, TaskSelection, TaskStatus, TaskStore
 from aiotaskstore.cli.command import Command, CommandGroup
 from aiotaskstore.cli.console import Console
+from aiotaskstore.cli.deletion import delete_all
 from aiotaskstore.cli.formatting import age, counted, number
 from aiotaskstore.cli.target import Target, run_with, targeted
-from aiotaskstore.queue import DEFAULT_QUEUE
+from aiotaskstore.queue import queue_name
 
 _PURGED = [status for status in TaskStatus if not status.finished and status is not TaskStatus.RUNNING]
 _name = click.argument("name")
@@ -87,15 +88,17 @@ def purge(target: Target, name: str, *, agreed: bool) -> None:
     """Delete the tasks of a queue that have not finished and do not run; nothing brings them back.
 
     On a terminal it asks first; a script is not asked. What runs goes on, and finished tasks are kept as long as ever.
+    Ctrl-C keeps what is done, and says how much that is.
 
     \b
     aiotaskstore queues purge emails
     aiotaskstore queues purge emails --yes --json
     """  # noqa: D301
     store = target.store()
+    where: TaskSelection = {"queue": queue_name(name), "status": _PURGED}
     if not agreed and not target.prints_json and sys.stdin is not None and sys.stdin.isatty():
-        _ask(store, name)
-    deleted = run_with(store, lambda opened: opened.queues.purge(name))
+        _ask(store, where, name)
+    deleted = delete_all(store, where, target.console)
     if target.prints_json:
         target.console.json({"queue": name, "deleted": deleted})
     elif deleted:
@@ -104,9 +107,9 @@ def purge(target: Target, name: str, *, agreed: bool) -> None:
         target.console.say(f"Queue {name} has no unfinished tasks that could be deleted.")
 
 
-def _ask(store: TaskStore, name: str) -> None:
+def _ask(store: TaskStore, where: TaskSelection, name: str) -> None:
     """Ask whether the tasks are to be deleted; end the command if not."""
-    count = run_with(store, lambda opened: opened.tasks.count(queue=name or DEFAULT_QUEUE, status=_PURGED))
+    count = run_with(store, lambda opened: opened.tasks.count(**where))
     if count:
         click.confirm(f"Delete {counted(count, 'unfinished task')} of queue {name}?", err=True, abort=True)
 

@@ -31,7 +31,6 @@ class ServerStop:
         self._listening = 0
         self._waits: set[asyncio.Timeout] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._replaced: dict[signal.Signals, tuple[Any, Any]] = {}
 
     @asynccontextmanager
     async def limited(self, limit: float) -> AsyncIterator[None]:
@@ -50,7 +49,7 @@ class ServerStop:
         if loop is not self._loop:  # another server, in tests for one
             self._loop, self.begun, self._listening = loop, False, 0
         if not self._listening and threading.current_thread() is threading.main_thread():
-            self._replace_handlers(loop)
+            _signals.tell(self)
         self._listening += 1
         try:
             yield
@@ -58,7 +57,17 @@ class ServerStop:
             if loop is self._loop:
                 self._listening -= 1
                 if not self._listening:
-                    self._restore_handlers()
+                    _signals.tell_no_more(self)
+
+    @property
+    def ended(self) -> bool:
+        """Whether its event loop is no more."""
+        return self._loop is None or self._loop.is_closed()
+
+    def begin_soon(self) -> None:
+        """End its waits in its event loop; callable from a signal's handler."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._begin)
 
     def _begin(self) -> None:
         self.begun = True
@@ -66,11 +75,36 @@ class ServerStop:
             if not deadline.expired():
                 deadline.reschedule(asyncio.get_running_loop().time())
 
-    def _replace_handlers(self, loop: asyncio.AbstractEventLoop) -> None:
+
+class _Signals:
+    """The signals of this process, while anybody is to be told of them.
+
+    One handler serves all: handlers that each put themselves before the one they find would nest ever deeper.
+    """
+
+    def __init__(self) -> None:
+        self._told: set[ServerStop] = set()
+        self._replaced: dict[signal.Signals, tuple[_Handler, _Handler]] = {}
+        """Our handler of each signal, and the one that was there before."""
+
+    def tell(self, stop: ServerStop) -> None:
+        for one in [one for one in self._told if one.ended]:
+            self.tell_no_more(one)
+        if not self._told:
+            self._replace_handlers()
+        self._told.add(stop)
+
+    def tell_no_more(self, stop: ServerStop) -> None:
+        if stop in self._told:
+            self._told.discard(stop)
+            if not self._told:
+                self._restore_handlers()
+
+    def _replace_handlers(self) -> None:
         for number in _STOPPING:
             before = signal.getsignal(number)
             if callable(before):
-                ours = self._handler(loop, before)
+                ours = self._handler(before)
                 signal.signal(number, ours)
                 self._replaced[number] = (ours, before)
 
@@ -80,10 +114,13 @@ class ServerStop:
                 signal.signal(number, before)
         self._replaced.clear()
 
-    def _handler(self, loop: asyncio.AbstractEventLoop, before: _Handler) -> _Handler:
+    def _handler(self, before: _Handler) -> _Handler:
         def receive(number: int, frame: FrameType | None) -> Any:
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(self._begin)
+            for stop in list(self._told):
+                stop.begin_soon()
             return before(number, frame)
 
         return receive
+
+
+_signals = _Signals()

@@ -130,7 +130,11 @@ def response_of(reply: HttpReply) -> Response:
 async def stream_response(resource: TaskResource, store: TaskStore, request: Request) -> Response:
     """Make the response of the route with a task's progress."""
     texts = await resource.events(store, request.path_params["task_id"], request.headers.get("last-event-id"))
-    return response_of(texts) if isinstance(texts, HttpReply) else _EventStream(texts)
+    if isinstance(texts, HttpReply):
+        return response_of(texts)
+    if request.method == "HEAD":  # a server would drop the whole stream, until the task has ended
+        return Response(headers=STREAM_HEADERS, media_type=EVENT_STREAM)
+    return _EventStream(texts)
 
 
 class _EventStream(StreamingResponse):

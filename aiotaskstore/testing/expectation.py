@@ -12,6 +12,7 @@ from typing import Any, TypedDict
 from aiotaskstore.definition import AnyDefinition
 from aiotaskstore.errors import ConfigurationError, PayloadError
 from aiotaskstore.mechanics.duration import Duration, seconds
+from aiotaskstore.queue import check_count
 from aiotaskstore.task import Task
 
 _NEAREST = 3
@@ -37,7 +38,7 @@ class ExpectedOptions(TypedDict, total=False):
     metadata: Mapping[str, Any]
     """These values at least."""
     count: int
-    """How many tasks match, exactly; without it one at least."""
+    """How many tasks match, exactly: 1 or more; without it one at least."""
 
 
 class Expectation:
@@ -50,9 +51,13 @@ class Expectation:
         options: ExpectedOptions,
         arguments: Mapping[str, Any],
     ) -> None:
+        if not isinstance(options, Mapping):
+            raise ConfigurationError(
+                f'Expected options are a mapping such as {{"queue": "emails"}}, not {options!r:.100}.'
+            )
         self.alias: str = alias
         self._definition, self._arguments = definition, arguments
-        self.count: int | None = options.get("count")
+        self.count: int | None = _count(options)
         self._options: dict[str, Any] = {name: value for name, value in options.items() if name != "count"}
         unknown = set(options) - set(ExpectedOptions.__annotations__)
         if unknown:
@@ -60,6 +65,8 @@ class Expectation:
                 f"{min(unknown)!r} is nothing that can be expected of a task; what can: "
                 f"{', '.join(sorted(ExpectedOptions.__annotations__))}. Arguments are given by name."
             )
+        if not isinstance(options.get("metadata", {}), Mapping):
+            raise ConfigurationError(f"Expected metadata are a mapping, not {options['metadata']!r:.100}.")
         self._check_arguments()
 
     def __str__(self) -> str:
@@ -145,6 +152,14 @@ class Expectation:
                     f'"{self.alias}" takes no argument {name}. {hint} Options are expected in the mapping before the '
                     'arguments, such as {"queue": "emails"}.'
                 )
+
+
+def _count(options: ExpectedOptions) -> int | None:
+    if "count" not in options:
+        return None
+    if options["count"] == 0 and not isinstance(options["count"], bool):
+        raise ConfigurationError("A count of 0 expects that nothing was enqueued: refute_enqueued() tests that.")
+    return check_count(options["count"], "count")
 
 
 class _Absent:

@@ -25,6 +25,7 @@ from aiotaskstore.mechanics.duration import Duration, seconds
 from aiotaskstore.options import check_instant
 from aiotaskstore.queue import check_count
 from aiotaskstore.storage.filters import TaskFilters
+from aiotaskstore.storage.listing import Listing
 from aiotaskstore.task import Task, TaskStatus
 from aiotaskstore.taskstore import TaskStore
 from aiotaskstore.testing.drain import Drain, raise_error
@@ -159,12 +160,14 @@ class TaskStoreTester:
     async def enqueued(self, task: AnyTask | None = None, **filters: Unpack[TaskFilters]) -> list[Task]:
         """Return the tasks that were enqueued in this block, oldest first, whatever became of them since.
 
-        `task` and the filters of `store.tasks.list` narrow the choice: `status="pending"`. Raises what that raises.
+        Soft-deleted ones too, unless `include_deleted=False`; not those whose row is gone. `task` and the filters of
+        `store.tasks.list` narrow the choice: `status="pending"`. Raises what that raises.
         """
         await self._store.flush()
         if task is not None:
             filters["alias"] = self._alias(task)
         filters.setdefault("descending", False)
+        filters.setdefault("include_deleted", True)
         filters.setdefault("limit", None)
         return [one for one in await self._store.tasks.list(**filters) if one.id not in self._earlier]
 
@@ -186,7 +189,7 @@ class TaskStoreTester:
         matching = [one for one in tasks if expected.matches(one)]
         wanted = f"exactly {expected.count}" if expected.count is not None else "one at least"
         if matching if expected.count is None else len(matching) == expected.count:
-            return matching[0] if matching else tasks[0]
+            return matching[0]
         found = f"{len(matching)} of {len(tasks)} enqueued tasks match"
         lines = [f"{found}, and {wanted} should: {expected}", *expected.misses(tasks), *self._hints(tasks)]
         raise AssertionError("\n".join(lines))
@@ -226,10 +229,12 @@ class TaskStoreTester:
         Tasks run one at a time in this event loop, by priority and due time. Schedules that are due make their tasks
         first. With `with_scheduled` the clock moves on to each time at which a task is due. The first error of a
         handler is raised, with its task in a note, unless `raises` is false; `Retry`, `Snooze` and `Cancel` are none.
-        Raises `AssertionError` if something is still due after `limit` runs, and `TimeoutError` after `timeout` real
-        seconds.
+        Raises `AssertionError` if something is still due after `limit` runs, `TimeoutError` after `timeout` real
+        seconds, and `InvalidQueryError` for what can be no queue.
         """
         runner = self._running()
+        if queue is not None:
+            Listing.parse({"queue": queue})  # which refuses what can be no queue
         queues = None if queue is None else [queue] if isinstance(queue, str) else list(queue)
 
         async def pass_time() -> bool:
@@ -285,7 +290,8 @@ class TaskStoreTester:
 
         The arguments are written as JSON and read back, as is the result. A draft also gives its metadata, and takes
         `attempt`: `perform(send_welcome.options(metadata={…}).draft(42), attempt=3)`. What the handler raises is
-        raised, `Retry` and the like too. There is no timeout and no middleware. `performed` tells what it reported.
+        raised, `Retry` and the like too. There is no timeout, no middleware and no hook. `performed` tells what it
+        reported.
         """
         if isinstance(task, Draft):
             draft, attempt = task, check_count(kwargs.pop("attempt", 1), "attempt")
@@ -342,11 +348,15 @@ class TaskStoreTester:
         """
         try:
             span = timedelta(seconds=seconds(by, "travel()")) if by is not None else timedelta(**parts)
-        except TypeError as error:
+        except (TypeError, OverflowError) as error:
             raise ConfigurationError(f"travel() takes what timedelta() takes, such as hours=2: {error}.") from error
         if (by is not None and parts) or (by is None and not parts):
             raise ConfigurationError("travel() takes a duration, or its parts, such as hours=2.")
-        return await self.travel_to(self.now + span)
+        try:
+            target = self.now + span
+        except OverflowError as error:
+            raise ConfigurationError(f"The clock shows {self.now}, and cannot go so far: {error}.") from error
+        return await self.travel_to(target)
 
     async def travel_to(self, instant: datetime) -> datetime:
         """Move the clock on to an instant, as `travel` does. Raises `ConfigurationError` for one that is past."""

@@ -72,6 +72,22 @@ async def test_many_are_deleted_in_slices_and_it_tells_how_far_it_is(finished: T
     assert capsys.readouterr().err == "deleting: 0 of 7 tasks\n"  # and the next line 10 s later
 
 
+async def test_a_task_that_is_stored_meanwhile_stays(finished: TaskStore, monkeypatch):
+    monkeypatch.setattr("aiotaskstore.cli.deletion._SLICE", 3)
+    delete = finished.tasks.delete
+
+    async def delete_and_store(**how: Any) -> Any:
+        deleted = await delete(**how)
+        ids.append(await finished.enqueue("x", unchecked=True))
+        await finished.tasks.cancel(ids[-1].id)
+        return deleted
+
+    ids: list[Any] = []
+    monkeypatch.setattr(finished.tasks, "delete", delete_and_store)
+    assert await Deletion({"status": "cancelled"}, Console()).run(finished) == 7
+    assert await finished.tasks.count() == len(ids)
+
+
 async def test_an_interrupt_keeps_what_is_done_and_says_how_much(finished: TaskStore, monkeypatch):
     monkeypatch.setattr("aiotaskstore.cli.deletion._SLICE", 3)
     delete = finished.tasks.delete

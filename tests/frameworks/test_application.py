@@ -375,6 +375,18 @@ async def test_a_client_that_leaves_frees_its_stream_and_one_too_many_is_told_to
         await again
 
 
+async def test_a_head_request_of_a_stream_ends_at_once_and_opens_none(tasks: TaskStore):
+    routes = starlette_integration.task_routes(stream=True, max_streams=1)
+    app = Starlette(routes=routes, lifespan=starlette_integration.task_lifespan(tasks))
+    with TestClient(app) as client:
+        assert client.portal is not None
+        path = f"/tasks/{client.portal.call(tasks.enqueue, 'wait').id}/events"  # which never ends
+        for _ in range(2):
+            reply = client.head(path)
+            assert (reply.status_code, reply.text) == (200, "")
+            assert reply.headers["content-type"].startswith("text/event-stream")
+
+
 async def test_a_silent_stream_has_heartbeats(tasks: TaskStore):
     app = app_of(tasks, stream=True, stream_heartbeat=0.02, stream_interval=LIMIT)
     async with app.router.lifespan_context(app) as state, asyncio.TaskGroup() as group:

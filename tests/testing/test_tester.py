@@ -17,6 +17,7 @@ from pydantic import BaseModel
 
 from aiotaskstore import (
     ConfigurationError,
+    InvalidQueryError,
     PayloadError,
     Retention,
     Retry,
@@ -229,6 +230,20 @@ async def test_what_no_task_could_ever_match_is_an_error_and_no_success(app: App
         await tester.refute_enqueued(app.send_welcome, {"count": 1})
     with pytest.raises(ConfigurationError, match="alias"):
         await tester.assert_enqueued(42)  # type: ignore[arg-type]
+    wrong: Any
+    for wrong, told in (
+        ({"count": 0}, r"refute_enqueued\(\) tests that"), ({"count": "1"}, "whole number"), (["queue"], "mapping"),
+        ({"metadata": None}, "metadata are a mapping"),
+    ):  # fmt: skip
+        with pytest.raises(ConfigurationError, match=told):
+            await tester.assert_enqueued(app.send_welcome, wrong)
+
+
+async def test_a_task_that_was_soft_deleted_was_enqueued_all_the_same(app: Application, tester: TaskStoreTester):
+    handle = await app.send_welcome.enqueue(1)
+    await app.store.tasks.soft_delete(handle.id)
+    assert (await tester.assert_enqueued(app.send_welcome)).id == handle.id
+    assert await tester.enqueued(include_deleted=False) == []
 
 
 async def test_a_failed_assertion_shows_how_the_nearest_tasks_differ(app: Application, tester: TaskStoreTester):
@@ -487,9 +502,27 @@ async def test_time_stands_still_until_it_is_moved(app: Application, tester: Tas
     assert await handle.status() is TaskStatus.PENDING
     await tester.travel_to(NOON + timedelta(hours=3))
     assert (await tester.drain()).tasks[0].finished_at == tester.now
-    for wrong in (tester.travel_to(NOON), tester.travel(-1), tester.travel(), tester.travel(ours=2)):
+    for wrong in (
+        tester.travel_to(NOON), tester.travel(-1), tester.travel(), tester.travel(ours=2),
+        tester.travel(days=10**9), tester.travel(days=10**7),
+    ):  # fmt: skip
         with pytest.raises(ConfigurationError):
             await wrong
+
+
+async def test_a_definition_that_was_soft_deleted_under_a_moved_clock_is_deleted(
+    app: Application, tester: TaskStoreTester
+):
+    await tester.travel(days=30 * 365)
+    created = await app.store.definitions.create("report")
+    assert (await app.store.definitions.soft_delete(created.id)).deleted
+    assert created.created_at == tester.now
+
+
+@pytest.mark.parametrize("queue", ["", [], [""], 5])
+async def test_a_drain_of_what_is_no_queue_is_an_error_and_no_success(tester: TaskStoreTester, queue: Any):
+    with pytest.raises(InvalidQueryError, match="queue"):
+        await tester.drain(queue)
 
 
 async def test_a_running_dispatcher_sees_the_new_time_and_stays_alive(app: Application, tester: TaskStoreTester):
