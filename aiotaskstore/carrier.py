@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Mapping
 from contextvars import ContextVar
@@ -11,6 +12,7 @@ from uuid import UUID
 from aiotaskstore.context import TaskContext
 from aiotaskstore.errors import ConfigurationError, PayloadError
 from aiotaskstore.hooks import Hooks
+from aiotaskstore.mechanics.arguments import check_takes
 from aiotaskstore.mechanics.text import check_text
 from aiotaskstore.metadata import load_carried, with_carried
 from aiotaskstore.payload import ANYTHING, dump
@@ -142,13 +144,20 @@ class Carriers:
 
     def _captured(self, carrier: Carrier, row: NewTask) -> Mapping[str, Any] | None:
         try:
-            return carrier.capture(row)
+            captured = carrier.capture(row)
         except ConfigurationError:
             raise
         except Exception as error:
             raise ConfigurationError(
                 f'The carrier "{carrier.name}" raised {type(error).__name__}: {error}. The task was not stored.'
             ) from error
+        given: object = captured
+        if given is None or (isinstance(given, Mapping) and all(isinstance(key, str) for key in given)):
+            return captured
+        raise ConfigurationError(
+            f'The carrier "{carrier.name}" captured {given!r:.100}. What capture(task) returns is a mapping with text '
+            "keys, such as a dict, or None for nothing. The task was not stored."
+        )
 
 
 def _checked(carrier: Any) -> Carrier:
@@ -161,6 +170,13 @@ def _checked(carrier: Any) -> Carrier:
             f"restore(values, context); not {carrier!r:.100}."
         )
     check_text(carrier.name, "The name of a carrier")
+    check_takes(carrier.capture, "task", "capture of a carrier")
+    check_takes(carrier.restore, "values, context", "restore of a carrier")
+    if inspect.iscoroutinefunction(carrier.capture) or inspect.iscoroutinefunction(carrier.restore):
+        raise ConfigurationError(
+            f'The carrier "{carrier.name}" has an `async def`, which nobody would await: capture and restore are '
+            "each a `def`."
+        )
     checked: Carrier = carrier
     return checked
 

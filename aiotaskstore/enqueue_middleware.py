@@ -39,7 +39,10 @@ class EnqueueMiddlewareStack:
         rest: StoreDrafts = storing.store
         for middleware in reversed(self._stack):
             rest = partial(storing.within, middleware, rest)
-        return await rest(drafts)
+        try:
+            return await rest(drafts)
+        finally:
+            storing.close()
 
 
 class _Storing:
@@ -47,7 +50,7 @@ class _Storing:
 
     def __init__(self, count: int, store: StoreDrafts) -> None:
         self._count, self._store = count, store
-        self._begun = False
+        self._begun = self._closed = False
         self._ids: list[UUID] | None = None
         self._error: BaseException | None = None
 
@@ -55,6 +58,11 @@ class _Storing:
         """Store the drafts, once."""
         if self._begun:
             raise ConfigurationError("An enqueue middleware called call_next twice; one enqueue stores its tasks once.")
+        if self._closed:
+            raise ConfigurationError(
+                "The enqueue had ended when an enqueue middleware called call_next, so nothing is stored. Await "
+                "call_next(drafts) inside the middleware."
+            )
         given = check_drafts(drafts)
         if len(given) != self._count:
             raise ConfigurationError(
@@ -76,12 +84,21 @@ class _Storing:
         await middleware(drafts, rest)
         return self._stored()
 
+    def close(self) -> None:
+        """Store nothing any more: whoever enqueues has been told how it ended."""
+        self._closed = True
+
     def _stored(self) -> list[UUID]:
         """Return the ids of what was stored; raise why it was not."""
         if self._ids is not None:
             return self._ids
         if self._error is not None:
             raise self._error
+        if self._begun:
+            raise ConfigurationError(
+                "An enqueue middleware returned before call_next(drafts) had ended, so the tasks may be stored or not. "
+                "Await it."
+            )
         raise ConfigurationError(
             "An enqueue middleware returned and had not awaited call_next(drafts), so nothing is stored. "
             "To refuse an enqueue, raise an error."

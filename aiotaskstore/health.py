@@ -52,4 +52,4 @@ class StoreHealth:
     problems: tuple[str, ...] = ()
     """What keeps it from being live or ready, as text for people."""
     dispatchers: tuple[DispatcherHealth, ...] = ()
-    """Those that have started and not stopped."""
+    """Those that have started and not stopped, or that a loop has ended whose error was raised to nobody yet."""

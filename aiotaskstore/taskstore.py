@@ -709,6 +709,7 @@ class TaskStore(TaskRouter):
                 BackgroundFailed("recorder", error, 0, queue, task_id)
             ),
             running=self._lifecycle.running,
+            failed=self._lifecycle.failed,
             notifier=store.notifier,
             key_grants=store.granter,
             publish=store.publish,

@@ -102,6 +102,8 @@ class DispatcherDependencies(NamedTuple):
     """Grants the serialization keys that runs, rescues and promotions free or want."""
     running: set[Any]
     """The store's dispatchers that are not stopped; the store stops them when it is closed."""
+    failed: set[Any]
+    """The store's dispatchers that a loop of theirs has ended, until the error is raised to somebody."""
     publish: Callable[[], Awaitable[None]]
     """Makes the registered definitions and schedules known in the database."""
     own_lock: Callable[[], Any]

@@ -35,6 +35,7 @@ class Dispatcher:
         self._instance: DispatcherInstance | None = None
         self._failed: DispatcherInstance | None = None
         self._running: set[Any] = set()
+        self._all_failed: set[Any] = set()
         self._body: asyncio.Task[Any] | None = None
         self._cancelled_before = 0
         self._woken = False
@@ -117,7 +118,7 @@ class Dispatcher:
             return await instance.life.stopped()
         finally:
             if instance.life.over.is_set():
-                self._failed = None
+                self._clear_failure()
 
     def begin_stop(self, grace: Duration | None = None) -> DispatcherInstance | None:
         """Begin to stop, and return at once: the instance that is stopping, or `None` if nothing runs."""
@@ -167,7 +168,7 @@ class Dispatcher:
         An instance is discarded if its event loop is closed, or if it was started before this process was forked.
         """
         if self._failed is not None and self._failed.affinity.gone:
-            self._failed = None
+            self._clear_failure()
         instance = self._instance
         if instance is not None and instance.affinity.gone:
             self._instance = self._body = instance = None
@@ -204,7 +205,7 @@ class Dispatcher:
                 "store.include(router)."
             )
         self._instance = DispatcherInstance(self.settings, dependencies, failed=self._wake, over=self._over)
-        self._running = dependencies.running
+        self._running, self._all_failed = dependencies.running, dependencies.failed
         self._running.add(self)
         return self._instance
 
@@ -217,10 +218,18 @@ class Dispatcher:
     def _over(self, instance: DispatcherInstance) -> None:
         self._instance = None
         self.drained = instance.life.drained
-        self._failed = instance if instance.life.failure else None
+        if instance.life.failure:
+            self._failed = instance
+            self._all_failed.add(self)
         self._running.discard(self)
 
     def _raise_failure(self) -> None:
-        failed, self._failed = self._failed, None
+        failed = self._failed
+        self._clear_failure()
         if failed is not None:
             failed.life.tasks.check()
+
+    def _clear_failure(self) -> None:
+        """Note that the error is raised to somebody, or that its event loop is gone."""
+        self._failed = None
+        self._all_failed.discard(self)

@@ -47,6 +47,8 @@ class StoreLifecycle:
         """Whether somebody else closes it: a test that shares its database with an application under it."""
         self.running: set[StartedDispatcher] = set()
         """The dispatchers that are not stopped."""
+        self.failed: set[StartedDispatcher] = set()
+        """The dispatchers that a loop of theirs has ended, until the error is raised to somebody."""
 
     @property
     def is_open(self) -> bool:
@@ -56,7 +58,8 @@ class StoreLifecycle:
     def health(self) -> StoreHealth:
         """Return the store's health, and its dispatchers'; callable from any thread."""
         opened, is_open = self._opened, self.is_open
-        dispatchers = tuple(one.health() for one in tuple(self.running)) if is_open else ()
+        known = {*tuple(self.running), *tuple(self.failed)} if is_open else ()
+        dispatchers = tuple(one.health() for one in known)
         failure = opened.background.failure if opened is not None and is_open else None
         problems = [] if is_open else ["the store is not open"]
         problems += [] if failure is None else [str(failure)]
@@ -116,6 +119,7 @@ class StoreLifecycle:
             if self.held:
                 return
             self._opened = None
+            self.failed.clear()
             self._hooks.spawn_with(None)
             try:
                 await opened.close()
@@ -168,7 +172,7 @@ class StoreLifecycle:
         opened = self._opened
         if opened is None or not opened.affinity.gone:
             return
-        self._opened, self._changing, self.running = None, asyncio.Lock(), set()
+        self._opened, self._changing, self.running, self.failed = None, asyncio.Lock(), set(), set()
         self._hooks.spawn_with(None)
         if opened.affinity.forked:
             _INHERITED.append(opened)

@@ -15,7 +15,7 @@ class TaskLogFilter(logging.Filter):
 
     Add it to a handler: `handler.addFilter(TaskLogFilter())`. Then it marks whatever is logged inside a run, by any
     logger, also in a `def` handler's thread. Outside a run they are empty texts, and so is what a direct call lacks.
-    record has already, by `extra=`, stays. It holds no record back.
+    What a record has already, by `extra=`, stays. It holds no record back.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -267,6 +267,39 @@ async def test_a_carrier_that_raises_fails_the_enqueue_and_never_a_run():
         async with expect(store, ListenerFailed, task_id=handle.id):
             await store.dispatcher().run_once()
         assert await handle.result() == 1
+
+
+@pytest.mark.parametrize("captured", [["id"], "id", 0, {1: "id"}], ids=repr)
+async def test_what_is_captured_is_a_mapping_with_text_keys(captured: Any):
+    class Odd(Stamp):
+        def capture(self, task: OutgoingTask) -> Mapping[str, Any] | None:
+            return cast("Mapping[str, Any]", captured)
+
+    store = TaskStore("sqlite://")
+    store.carry(Odd())
+
+    @store.task
+    async def work() -> None: ...
+
+    async with store:
+        with pytest.raises(ConfigurationError, match=r'"stamp" captured .* a mapping with text keys'):
+            await work.enqueue()
+        assert await store.tasks.count() == 0
+
+
+def test_a_carrier_that_would_not_be_called_right_is_refused():
+    class Odd:
+        name = "odd"
+
+        def __init__(self, capture: Any, restore: Any) -> None:
+            self.capture, self.restore = capture, restore
+
+    async def later(values: Mapping[str, Any], context: TaskContext) -> None: ...
+
+    with pytest.raises(ConfigurationError, match=r"is called with \(task\), which .* does not take"):
+        TaskStore("sqlite://").carry(Odd(lambda: None, lambda values, context: None))
+    with pytest.raises(ConfigurationError, match="`async def`, which nobody would await"):
+        TaskStore("sqlite://").carry(Odd(lambda task: None, later))
 
 
 def test_what_cannot_be_carried_is_refused():

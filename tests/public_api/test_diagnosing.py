@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import sys
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -15,7 +16,9 @@ from aiotaskstore import DatabaseUnavailableError, Every, Finding, Queue, Schema
 from aiotaskstore.manage import diagnosis
 from aiotaskstore.storage.check import Check
 from aiotaskstore.storage.migrations import LATEST
-from tests.helpers import my_connection
+from aiotaskstore.storage.postgresql import diagnosis as postgresql_diagnosis
+from aiotaskstore.storage.sqlite import diagnosis as sqlite_diagnosis
+from tests.helpers import LIMIT, my_connection
 
 OF_THE_SERVER = {"server", "settings", "session", "connections", "horizon", "history list", "disk", "outcomes"}
 """Checks that depend on the server, which the tests share, and on what else runs on it."""
@@ -24,6 +27,15 @@ OF_THE_SERVER = {"server", "settings", "session", "connections", "horizon", "his
 def about(findings: Sequence[Finding], check: str) -> str:
     """What was found by a check, and what to do."""
     return "\n".join(f"{one.severity}: {one.found} {one.advice}" for one in findings if one.check == check)
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is found only because this machine is busy."""
+    monkeypatch.setattr(diagnosis, "_LIMIT", LIMIT)
+    monkeypatch.setattr(diagnosis, "_SLOW", LIMIT)
+    monkeypatch.setattr(postgresql_diagnosis, "_LIMIT", LIMIT)
+    monkeypatch.setattr(sqlite_diagnosis, "_PATIENCE", LIMIT)
 
 
 async def test_a_missing_schema_is_found_and_not_made(url):
@@ -126,15 +138,33 @@ async def test_a_check_that_fails_or_hangs_is_a_finding(monkeypatch):
         await asyncio.Event().wait()
         return []
 
-    monkeypatch.setattr(diagnosis, "_LIMIT", 0.05)
+    async def is_short() -> list[Finding]:
+        monkeypatch.setattr(diagnosis, "_LIMIT", 0.05)
+        return []
+
+    async def is_long_again() -> list[Finding]:
+        monkeypatch.setattr(diagnosis, "_LIMIT", LIMIT)
+        return []
+
+    named = {"odd": fails, "before": is_short, "slow": hangs, "after": is_long_again}
+    checks = [Check(name, look) for name, look in named.items()]
     store = TaskStore("sqlite://")
     async with store:
         database = store._require_open().storage.database
-        monkeypatch.setattr(database, "checks", lambda: [Check("odd", fails), Check("slow", hangs)])
+        monkeypatch.setattr(database, "checks", lambda: checks)
         findings = await store.diagnose()
     assert "warning: This could not be looked at: KeyError: 'autovacuum'" in about(findings, "odd")
     assert "warning: This could not be looked at: it took more than 0.05 s" in about(findings, "slow")
     assert about(findings, "queues").startswith("ok: ")
+
+
+async def test_a_lock_that_could_not_be_tried_is_not_told_to_work(sqlite_url, monkeypatch):
+    store = TaskStore(sqlite_url)
+    await store.migrate()
+    assert about(await store.diagnose(), "locking").startswith("ok: ")
+    monkeypatch.setattr(sys, "executable", "/bin/false")  # as in a program that embeds Python
+    found = about(await store.diagnose(), "locking")
+    assert found.startswith("warning: Whether the write lock keeps other processes out could not be tried: /bin/false")
 
 
 async def test_a_clock_that_differs_is_found(server_url, monkeypatch):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import pytest
 
@@ -108,6 +109,33 @@ async def test_what_an_enqueue_ends_with_cannot_be_hidden():
 
     with pytest.raises(ConfigurationError, match="enqueue middleware is called with"):
         store.enqueue_middleware(takes_nothing)  # type: ignore[type-var] # wrong on purpose
+
+
+async def test_call_next_stores_nothing_once_whoever_enqueues_was_told_so():
+    store = TaskStore("sqlite://")
+    kept: list[Any] = []
+
+    @store.enqueue_middleware
+    async def forgetful(drafts: Sequence[Draft[Any]], call_next: StoreDrafts) -> None:
+        if not kept:
+            kept.append(partial(call_next, drafts))
+            return
+        kept.append(group.create_task(cast("Coroutine[Any, Any, Any]", call_next(drafts))))
+        await asyncio.sleep(0)  # it has begun
+
+    @store.task
+    async def work() -> None: ...
+
+    async with store:
+        with pytest.raises(ConfigurationError, match="nothing is stored"):
+            await work.enqueue()
+        with pytest.raises(ConfigurationError, match=r"had ended when .* called call_next, so nothing is stored"):
+            await kept[0]()
+        assert await store.tasks.count() == 0
+        async with asyncio.TaskGroup() as group:
+            with pytest.raises(ConfigurationError, match=r"returned before .* the tasks may be stored or not"):
+                await work.enqueue()
+        assert [await store.tasks.count(id=id) for id in kept[1].result()] == [1]
 
 
 async def test_hooks_are_called_inside_a_context_manager_that_sees_their_errors():

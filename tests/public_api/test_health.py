@@ -109,9 +109,11 @@ async def test_a_dispatcher_that_one_of_its_loops_has_ended_is_not_live(sqlite_u
         instance.assembly.loops.fail("promoter", ValueError("a bug"))
         during = dispatcher.health()
         await instance.life.over.wait()
-        after = dispatcher.health()
+        after, of_the_store = dispatcher.health(), store.health()
         with pytest.raises(TaskStoreError, match="a bug"):
             await dispatcher.stop()
-    for health in (during, after):
+        assert store.health().ready, "the application has been told, and may start another"
+    for health in (during, after, of_the_store):
         assert (health.live, health.ready) == (False, False)
         assert "promoter" in health.problems[0]
+    assert of_the_store.dispatchers == (after,)

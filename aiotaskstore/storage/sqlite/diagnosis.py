@@ -163,12 +163,22 @@ def _locking(path: str) -> list[Finding]:
             capture_output=True, text=True, timeout=_PATIENCE * 2, check=False,
         )  # fmt: skip
         holder.execute("ROLLBACK")
-    if tried.stdout.strip() == "taken":
+    outcome = tried.stdout.strip()
+    if outcome == "taken":
         return [
             problem(
                 "locking",
                 "Another process could write while the write lock was held: the file would be damaged.",
                 "Move the file to a local disk, or use PostgreSQL, MySQL or MariaDB.",
+            )
+        ]
+    if outcome != "refused":
+        return [
+            warning(
+                "locking",
+                f"Whether the write lock keeps other processes out could not be tried: {sys.executable} ended with "
+                f"{tried.returncode}. {tried.stderr.strip():.200}",
+                "Diagnose from a program that an ordinary Python interpreter runs.",
             )
         ]
     return [ok("locking", "The write lock keeps other processes out.")]
