@@ -53,6 +53,8 @@ class Supervisor:
         """Stop the workers: the first call drains them, the second cancels what they run, the third kills them."""
         self._signals += 1
         self._stopping.set()
+        if self._watched:
+            self._watched.stopping()
         number = _LEVELS[min(self._signals, len(_LEVELS)) - 1]
         for process in self._running.values():
             send(process, number)
@@ -66,6 +68,8 @@ class Supervisor:
             if self._stopping.is_set():
                 return 0 if code in _OUR_SIGNALS else code
             if self._drains and code in {ExitCode.DONE, ExitCode.USAGE}:
+                if self._watched:
+                    self._watched.finished(number)
                 return code
             crashes = 0 if time.monotonic() - started > _STEADY else crashes
             wait = min(_LONGEST_WAIT, _FIRST_WAIT * 2**crashes)

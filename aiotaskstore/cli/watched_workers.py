@@ -29,6 +29,8 @@ _LONGEST_FOLDER = 70
 _STARTING = 60.0
 """Seconds that a worker may take to import its app and to answer."""
 
+_STOPPING = "it is stopping"
+
 
 class Started(NamedTuple):
     """A worker process, and since when it runs, on our monotonic clock."""
@@ -43,6 +45,8 @@ class WatchedWorkers:
     def __init__(self, count: int) -> None:
         self._numbers = range(1, count + 1)
         self._started: dict[int, Started] = {}
+        self._finished: set[int] = set()
+        self._stopping = False
         self._folder = Path(tempfile.mkdtemp(prefix="aiotaskstore-", dir=_short_folder()))
         self._counts, missing = _folder_for_counts(self._folder)
         self.missing: str = missing
@@ -85,6 +89,14 @@ class WatchedWorkers:
         if self._counts is not None:
             self._counts.ended(pid)
 
+    def finished(self, number: int) -> None:
+        """Note that a worker has ended and is not started again."""
+        self._finished.add(number)
+
+    def stopping(self) -> None:
+        """Note that all workers stop: none is started again, and a slow answer is no sign of a fault any more."""
+        self._stopping = True
+
     # ── for the server ────────────────────────────────────────────────────────────────────────────────────
 
     def metrics(self) -> Page:
@@ -123,12 +135,15 @@ class WatchedWorkers:
             connection.close()
 
     def _health_of(self, number: int, reply: bytes | Exception) -> dict[str, Any]:
-        started = self._started.get(number)
+        started, stopping = self._started.get(number), self._stopping
         if started is None:
-            return _worker(number, None, "it is not running; it is started again", live=True)
+            ended = stopping or number in self._finished
+            return _worker(number, None, "it has stopped" if ended else "it is not running; it is started again")
         if isinstance(reply, bytes):
             (worker,) = json.loads(reply)["workers"]
-            return {"number": number, **worker}
+            return {"number": number, **worker, **(_stopping(worker) if stopping else {})}
+        if stopping:
+            return _worker(number, started.pid, _STOPPING)
         if isinstance(reply, FileNotFoundError | ConnectionRefusedError):
             live = time.monotonic() - started.since < _STARTING
             return _worker(number, started.pid, "it is starting", live=live)
@@ -158,7 +173,13 @@ def _short_folder() -> str:
     return usual if len(usual) <= _LONGEST_FOLDER else "/tmp"  # noqa: S108 - ours in it is readable for us alone
 
 
-def _worker(number: int, pid: int | None, problem: str, *, live: bool) -> dict[str, Any]:
+def _stopping(worker: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is different of a worker that stops, which it may not know yet, or not any more."""
+    problems = [one for one in worker["problems"] if _STOPPING not in one]
+    return {"ready": False, "problems": [*problems, _STOPPING]}
+
+
+def _worker(number: int, pid: int | None, problem: str, *, live: bool = True) -> dict[str, Any]:
     return {"number": number, "pid": pid, "live": live, "ready": False, "problems": [problem], "dispatchers": []}
 
 

@@ -163,7 +163,17 @@ async def test_several_workers_are_told_of_together_through_a_block_and_a_crash(
         assert not list(folder.glob(f"*_{killed}.db"))
         await ended(store, [(await store.enqueue("note", payload, unchecked=True)).id for _ in range(4)])
         await eventually(lambda: finished() == 11)
+
+        (last := cli.folder / "last").mkdir()
+        await store.enqueue("block", {"folder": str(last)}, unchecked=True)
+        await eventually(lambda: list(last.glob("blocks-*")))
     command.signal(signal.SIGTERM)
+
+    def stop() -> set[str]:
+        return {problem.partition(": ")[2] for problem in worker.get("/health").json["problems"]}
+
+    await eventually(lambda: stop() >= {"it is stopping", "it has stopped"})
+    (last / "go").touch()
     assert (await command.ends()).code == 0
     assert not folder.exists()
 

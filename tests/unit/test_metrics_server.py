@@ -35,6 +35,12 @@ class Broken(Told):
         raise ValueError("a bug")
 
 
+class ToldByAWorker(Told):
+    def health(self) -> Mapping[str, Any]:
+        worker = {"pid": 11, "live": True, "ready": True, "problems": [], "dispatchers": []}
+        return {**worker, "workers": [worker]}
+
+
 @pytest.mark.parametrize(
     ("live", "ready", "statuses"),
     [(True, True, (200, 200, 200)), (True, False, (503, 200, 503)), (False, False, (503, 503, 503))],
@@ -99,3 +105,35 @@ def test_a_worker_that_does_not_answer_is_not_live_and_one_that_starts_is_not_re
     assert "does not answer" in health["problems"][0]
     assert (health["live"], health["ready"]) == (False, False)
     assert not Path(place.partition("=")[2]).parent.exists()
+
+
+def test_workers_that_stop_are_stopping_or_have_stopped_and_slow_answers_are_no_fault(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("aiotaskstore.cli.watched_workers._ANSWER_LIMIT", 0.1)
+    with WatchedWorkers(4) as workers, socket.socket(socket.AF_UNIX) as hanging:
+        (place,) = workers.arguments(1)
+        hanging.bind(place.partition("=")[2])
+        hanging.listen()
+        for number, pid in enumerate((11, 22, 33), start=1):
+            workers.started(number, pid)
+        workers.ended(3, 33)
+        workers.finished(4)
+        before = workers.health()["problems"]
+        workers.stopping()
+        health = workers.health()
+    assert before[2:] == ["worker 3: it is not running; it is started again", "worker 4: it has stopped"]
+    assert health["problems"] == [
+        "worker 1: it is stopping", "worker 2: it is stopping", "worker 3: it has stopped", "worker 4: it has stopped",
+    ]  # fmt: skip
+    assert (health["live"], health["ready"]) == (True, False)
+
+
+def test_a_worker_that_does_not_know_yet_that_it_stops_is_not_ready(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("aiotaskstore.cli.watched_workers._ANSWER_LIMIT", 60)
+    with WatchedWorkers(1) as workers:
+        workers.started(1, 11)
+        (place,) = workers.arguments(1)
+        with MetricsServer.on_socket(Path(place.partition("=")[2]), ToldByAWorker()):
+            assert workers.health()["ready"]
+            workers.stopping()
+            health = workers.health()
+    assert (health["live"], health["ready"], health["problems"]) == (True, False, ["worker 1: it is stopping"])
