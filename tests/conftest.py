@@ -103,10 +103,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _write_group(item: Any) -> None:
-    """Write a test's group into its id, where `--dist loadgroup` looks: pytest-xdist 3.8 does not on pytest 9.2."""
-    group = item.get_closest_marker("xdist_group")
-    if group is not None and "@" not in item.nodeid:
-        item._id = type(item._id).parse(f"{item.nodeid}@{group.args[0]}")
+    """Write a test's group into its id, where `--dist loadgroup` looks: pytest-xdist 3.8 does not on pytest 9.2.
+
+    Where pytest has no such attribute, pytest-xdist writes the id itself.
+    """
+    group, kept = item.get_closest_marker("xdist_group"), getattr(item, "_id", None)
+    if group is not None and kept is not None and "@" not in item.nodeid:
+        item._id = type(kept).parse(f"{item.nodeid}@{group.args[0]}")
 
 
 def _in_memory(item: pytest.Item) -> bool:
