@@ -17,8 +17,9 @@ KINDS: dict[str, type[Server]] = {"postgresql": PostgreSQL, "mysql": MySQL, "mar
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Have all tests of one private server run in one process, which starts it."""
-    for item in items:
+    """Have all tests of one private server run in one process, which starts it. The items are those of every folder."""
+    ours = [item for item in items if Path(__file__).parent in item.path.parents]
+    for item in ours:
         if isinstance(item, pytest.Function) and "server" in item.fixturenames:
             item.add_marker(pytest.mark.xdist_group(f"server {item.callspec.params['server']}"))
 
