@@ -86,6 +86,8 @@ class StoreLifecycle:
             if self._opened is not None:
                 return
             storage = self._connect()
+            if not migrate:
+                migrations.check_file(storage.database)
             await storage.database.open()
             try:
                 if migrate and await migrations.version(storage.database) != migrations.LATEST:

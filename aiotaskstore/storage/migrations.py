@@ -76,6 +76,13 @@ async def check(database: Database) -> None:
         raise SchemaTooNewError(found, LATEST)
 
 
+def check_file(database: Database) -> None:
+    """Raise `SchemaOutdatedError` where opening the database would make it, empty."""
+    missing = database.missing()
+    if missing:
+        raise SchemaOutdatedError(None, LATEST, missing)
+
+
 async def version(database: Database) -> int | None:
     """Return the schema version of the tables; `None` where there are no tables."""
 

@@ -279,6 +279,7 @@ async def test_a_folder_that_may_not_be_written_to():
 
 
 async def test_tables_that_are_missing(url: str):
+    await execute(url, "SELECT 1")  # which makes the file of SQLite
     error = await opening(url, migrate=False)
     judge(
         error,
@@ -290,6 +291,16 @@ async def test_tables_that_are_missing(url: str):
     assert (error.found, error.wanted) == (None, LATEST)
     rows = await execute(url, TABLES[urlsplit(url).scheme])
     assert rows == [], "a check makes no tables"
+
+
+async def test_a_file_that_is_missing_is_not_made_where_its_tables_are_not(tmp_path: Path):
+    file = tmp_path / "tasks.db"
+    error = await opening(f"sqlite:///{file}", migrate=False)
+    judge(error, SchemaOutdatedError, f"The tables are missing.*`aiotaskstore migrate`.*There is no SQLite file {file}")
+    assert list(tmp_path.iterdir()) == []
+    async with TaskStore(f"sqlite:///{file}"):
+        pass
+    assert file.exists()
 
 
 TABLES = {

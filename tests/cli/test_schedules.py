@@ -97,6 +97,13 @@ async def test_what_is_not_there_or_cannot_be_is_said(cli: Commands, sqlite_url:
     assert (await cli.run("schedules", "run-now", "--url", sqlite_url)).code == 2
 
 
+async def test_running_one_now_makes_no_sqlite_file(cli: Commands):
+    answer = await cli.run("schedules", "run-now", "nightly", APP, "--url", f"sqlite:///{cli.folder}/other.db")
+    assert (answer.code, answer.out) == (1, "")
+    assert f"There is no SQLite file {cli.folder}/other.db" in answer.err
+    assert not (cli.folder / "other.db").exists()
+
+
 async def test_without_schedules_it_says_how_to_have_one(cli: Commands, sqlite_url: str):
     await stored(sqlite_url)
     nothing = await cli.done("schedules", "--url", sqlite_url)
