@@ -31,10 +31,14 @@ class WatchedWorker:
         return Page(HTTPStatus.OK, self._content_type, self._text())
 
     def health(self) -> Mapping[str, Any]:
-        """Return the health of this process; callable from any thread."""
-        health = asdict(self._store.health())
-        worker = {"pid": os.getpid(), **health}
-        return {"live": health["live"], "ready": health["ready"], "problems": health["problems"], "workers": [worker]}
+        """Return the health of this process; callable from any thread.
+
+        A worker whose store is open and whose dispatcher has not started yet, or has stopped, is not ready.
+        """
+        worker = {"pid": os.getpid(), **asdict(self._store.health())}
+        if worker["ready"] and not worker["dispatchers"]:
+            worker |= {"ready": False, "problems": ("no dispatcher is running",)}
+        return {"live": worker["live"], "ready": worker["ready"], "problems": worker["problems"], "workers": [worker]}
 
 
 def _instrumented(store: TaskStore) -> tuple[Callable[[], bytes], str, str]:

@@ -12,9 +12,12 @@ from typing import Any
 
 import pytest
 
+from aiotaskstore import TaskStore
 from aiotaskstore.cli.exit_code import Failure
 from aiotaskstore.cli.metrics_server import MetricsServer, Page, page_at, text_page
+from aiotaskstore.cli.watched_worker import WatchedWorker
 from aiotaskstore.cli.watched_workers import WatchedWorkers
+from tests.helpers import eventually
 
 
 class Told:
@@ -86,6 +89,19 @@ def test_a_port_that_is_taken_or_an_address_of_nobody_is_a_failure_that_names_it
             MetricsServer.on_port("127.0.0.1", port, Told())
     with pytest.raises(Failure, match=r"cannot be opened on no\.such\.host\.invalid"):
         MetricsServer.on_port("no.such.host.invalid", 0, Told())
+
+
+async def test_a_worker_is_ready_while_its_dispatcher_runs_and_not_as_soon_as_its_store_is_open():
+    store = TaskStore("sqlite://")
+    store.task(alias="work")(lambda: None)
+    worker = WatchedWorker(store)
+    async with store:
+        early = worker.health()
+        async with store.dispatcher():
+            await eventually(lambda: worker.health()["ready"])
+        late = worker.health()
+    for health in (early, late):
+        assert (health["live"], health["ready"], health["problems"]) == (True, False, ("no dispatcher is running",))
 
 
 def test_a_worker_that_does_not_answer_is_not_live_and_one_that_starts_is_not_ready(monkeypatch: pytest.MonkeyPatch):
