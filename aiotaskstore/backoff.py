@@ -44,7 +44,10 @@ def steps(sequence: Sequence[Duration], cycle: bool = False) -> Backoff:  # noqa
 
 
 def exponential(base: Duration = 5, factor: float = 2, cap: Duration = 600, jitter: float = 0) -> Backoff:
-    """Wait base × factor^attempt, at most `cap`; `jitter` 0.1 moves it by up to a tenth either way."""
+    """Wait base × factor^attempt, at most `cap`; `jitter` 0.1 moves it by up to a tenth either way.
+
+    The first wait is base × factor, not base: `exponential(base=5)` waits 10, 20, 40 … seconds.
+    """
     first, most = seconds(base, "backoff base"), seconds(cap, "backoff cap")
     if not isinstance(factor, int | float) or not 1 <= factor <= sys.float_info.max:
         raise ConfigurationError(f"A backoff factor is a number of 1 or more, but it is {factor!r:.100}.")

@@ -112,6 +112,9 @@ class BoundTask(Generic[P, R]):
 
         A plain call, at import; it is stored under its name (by default the alias) when the store opens. Raises what
         cannot work: `InvalidRecurrenceError`, `PayloadError`, `ConfigurationError`, `DuplicateScheduleError`.
+
+        Its tasks have external ids of the schedule's own, one for each occurrence: a definition's `external_id`
+        function is not used for them.
         """
         definition = self._definition
         schedule = declared_schedule(definition.alias if name is None else name, self, recurrence, options)

@@ -271,7 +271,8 @@ class TaskStoreTester:
 
         It is a whole run: the payload is written as JSON and read back, and the row ends as any other. The handler's
         error is raised by `enqueue()`, unless `raises` is false. A task that is not due, or is enqueued in a
-        transaction of the application's or by `enqueue_soon`, does not run; `drain()` runs it.
+        transaction of the application's or by `enqueue_soon`, does not run inline, and nothing says so: call `drain()`
+        after the commit, which runs it.
         """
         store = self._store
         before, raised_before = store._run_inline, self._raises_inline
