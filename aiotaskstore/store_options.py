@@ -43,4 +43,5 @@ class StoreOptions(TypedDict, total=False):
     transaction_timeout: Duration | None
     """How long `store.transaction()` may take; without it 5 seconds on SQLite, else 30."""
     debug: bool
-    """Whether statements are logged to `aiotaskstore.sql`."""
+    """Whether statements are logged to `aiotaskstore.sql`, at DEBUG; without it that logger has the level INFO, unless
+    the application gives it one."""

@@ -136,8 +136,7 @@ class TaskStore(TaskRouter):
         log_events(self._hooks)
         if on_error is not None:
             report_errors(self._hooks, on_error)
-        if check_flag(debug, "debug"):
-            logging.getLogger("aiotaskstore.sql").setLevel(logging.DEBUG)
+        self._logs_sql = check_flag(debug, "debug")
 
     @classmethod
     def from_env(cls, **options: Unpack[StoreOptions]) -> Self:
@@ -667,6 +666,11 @@ class TaskStore(TaskRouter):
         )
 
     def _connect(self) -> Storage:
+        sql = logging.getLogger("aiotaskstore.sql")
+        if self._logs_sql:
+            sql.setLevel(logging.DEBUG)
+        elif sql.level == logging.NOTSET:  # an application that logs all at DEBUG does not mean every statement of ours
+            sql.setLevel(logging.INFO)
         return self._location.connect()
 
     def _drafted(self, draft: Draft[R], task_id: UUID) -> TaskHandle[R]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -227,12 +228,30 @@ async def test_failed_attempts_and_lost_claims_are_logged(store: TaskStore, capl
     assert "the claim was lost" in caplog.text
 
 
-async def test_debug_logs_the_sql(url: str, caplog: pytest.LogCaptureFixture):
+@pytest.fixture
+def sql_log() -> Iterator[logging.Logger]:
     logger = logging.getLogger("aiotaskstore.sql")
     before = logger.level
-    try:
-        async with TaskStore(url, debug=True) as store:
+    logger.setLevel(logging.NOTSET)
+    yield logger
+    logger.setLevel(before)
+
+
+async def test_debug_logs_the_sql(url: str, caplog: pytest.LogCaptureFixture, sql_log: logging.Logger):
+    async with TaskStore(url, debug=True) as store:
+        await store.tasks.count()
+    assert "SELECT" in caplog.text
+    assert sql_log.level == logging.DEBUG
+
+
+async def test_an_application_that_logs_all_at_debug_gets_no_sql_unless_it_asks(
+    sqlite_url: str, caplog: pytest.LogCaptureFixture, sql_log: logging.Logger
+):
+    with caplog.at_level(logging.DEBUG):
+        async with TaskStore(sqlite_url) as store:
             await store.tasks.count()
-        assert "SELECT" in caplog.text
-    finally:
-        logger.setLevel(before)
+            assert [one for one in caplog.records if one.name == sql_log.name] == []
+            sql_log.setLevel(logging.DEBUG)
+        async with TaskStore(sqlite_url) as store:
+            await store.tasks.count()
+    assert "SELECT" in caplog.text
