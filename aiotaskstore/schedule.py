@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import sys
 from collections.abc import Callable, Mapping
@@ -33,6 +34,8 @@ PayloadFunction = Callable[..., Any]
 
 _MISFIRES = ("coalesce", "skip", "catch_up")
 _DESCRIPTION_LIMIT = 10_000
+_NEAR = 0.4
+"""How like an option its misspelling must be: as like as `tz` is to `timezone`."""
 _OWN_OPTIONS = ("id", "external_id", "run_at", "unique_while", "on_conflict", "unique_for", "debounce", "max_wait")
 """Task options that an occurrence decides by itself, since it is enqueued exactly once."""
 
@@ -223,11 +226,13 @@ class Schedule:
 
 def check_schedule_names(options: ScheduleOptions) -> ScheduleOptions:
     """Return the options of a declared schedule; raises `ConfigurationError` for one that there is not."""
-    known = ScheduleOptions.__annotations__.keys()
-    unknown = options.keys() - known
+    known = {"name", *ScheduleOptions.__annotations__}
+    unknown = sorted(options.keys() - known)
     if unknown:
+        near = difflib.get_close_matches(unknown[0], sorted(known), n=1, cutoff=_NEAR)
+        hint = f'Did you mean "{near[0]}"? ' if near else ""
         raise ConfigurationError(
-            f"There is no schedule option {', '.join(sorted(unknown))}. Known: {', '.join(sorted(known))}."
+            f"There is no schedule option {', '.join(unknown)}. {hint}Known: {', '.join(sorted(known))}."
         )
     return options
 

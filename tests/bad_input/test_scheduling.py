@@ -198,6 +198,7 @@ async def test_a_move_that_a_status_does_not_allow_is_refused(url: str):
 
 DECLARATIONS: list[tuple[str, Any, type[Exception], str]] = [
     ("unknown option", lambda s, t: t.schedule("@daily", colour=1), ConfigurationError, "no schedule option colour"),
+    ("option by another name", lambda s, t: t.schedule("@daily", tz="Europe/Sofia"), ConfigurationError, 'no schedule option tz. Did you mean "timezone"\\? Known: .*max_executions, misfire, name, '),
     ("arguments that do not fit", lambda s, t: t.schedule("@daily", payload={"wrong": 1}), PayloadError, "wrong"),
     ("no payload", lambda s, t: t.schedule("@daily", payload=5), PayloadError, "not 5"),
     ("no recurrence", lambda s, t: t.schedule(None), InvalidRecurrenceError, "not None"),
