@@ -58,6 +58,8 @@ class Database(ABC):
     """Whether hints are sent to other processes. A hint of work is sent only while a dispatcher sleeps."""
     waking: ClassVar[str] = "poll"
     """How hints from other processes arrive, where they arrive at all."""
+    why_here: str = ""
+    """For people whose connection is to another database: why the store is not where the application has it."""
     no_notifications: str = ""
     """An explanation for people, where this dialect could deliver hints and does not: the reason, and what to do."""
     no_limit: ClassVar[str] = ""
@@ -123,6 +125,7 @@ class Database(ABC):
         return ConfigurationError(
             f"This store is on {name}: .using() takes {self.joins}, not {type(connection).__name__} (of "
             f"{type(connection).__module__.partition('.')[0]}). It also takes {self.joins_too}."
+            f"{self.why_here and ' '}{self.why_here}"
         )
 
     def check_joinable(self, connection: Any) -> None:
@@ -132,7 +135,7 @@ class Database(ABC):
             return
         from aiotaskstore.storage.sqlalchemy.connection import check_dialect  # noqa: PLC0415 - an optional package
 
-        check_dialect(connection, self.kind)
+        check_dialect(connection, self.kind, self.why_here)
 
     @abstractmethod
     def transaction(self) -> AbstractAsyncContextManager[Any]:
@@ -234,7 +237,7 @@ class Database(ABC):
             return connection
         from aiotaskstore.storage.sqlalchemy.connection import begun_connection  # noqa: PLC0415 - an optional package
 
-        driver = await begun_connection(connection, self.kind, limit)
+        driver = await begun_connection(connection, self.kind, limit, self.why_here)
         try:
             self.borrow(driver)
         except NotInTransactionError as error:

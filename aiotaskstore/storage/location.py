@@ -24,6 +24,8 @@ class Location:
     pool_size: int
     listen_url: str | None
     clock: Clock = SYSTEM_CLOCK
+    why_here: str = ""
+    """For people: why the store is here, and not where the application has it."""
 
     def __post_init__(self) -> None:
         _ = self.kind
@@ -54,10 +56,12 @@ class Location:
         """Make an unopened storage."""
         from aiotaskstore.storage.connect import connect  # noqa: PLC0415 - the same
 
-        return connect(
+        storage = connect(
             self.target,
             table_names=self.table_names,
             clock=None if self.clock is SYSTEM_CLOCK else self.clock,
             pool_size=self.pool_size,
             listen_url=self.listen_url,
         )
+        storage.database.why_here = self.why_here
+        return storage

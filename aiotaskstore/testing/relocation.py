@@ -30,6 +30,7 @@ class OwnDatabase(Enum):
 KEEP: Final = OwnDatabase.KEEP
 """For `TaskStoreTester(store, database=KEEP)`: the store keeps its own database, and its own tables."""
 MEMORY = "sqlite://"
+_ADVICE = "give that database=<URL of the session's or connection's server>, or connection=<the session or connection>."
 
 
 class Relocation:
@@ -114,7 +115,10 @@ class Relocation:
         if database is KEEP or self._connection is not None:
             return replace(before, clock=clock)
         anywhere = Location(database, TableNames(), before.pool_size, None, clock)
-        return anywhere if _in_memory(anywhere) else replace(anywhere, table_names=own_names(anywhere.kind))
+        if _in_memory(anywhere):
+            return replace(anywhere, why_here=f"A TaskStoreTester has it in memory: {_ADVICE}")
+        names = own_names(anywhere.kind)
+        return replace(anywhere, table_names=names, why_here=f"A TaskStoreTester has taken it there: {_ADVICE}")
 
 
 def _in_memory(location: Location) -> bool:

@@ -396,7 +396,7 @@ class TaskStoreTester:
         if existing and not (self._allow_existing or self._relocation.confined):
             raise ConfigurationError(
                 f"The database {self._store.url or 'of the pool'} holds {len(existing)} tasks already, so it may be no "
-                "test's. Empty it, have a database of the tester's own (leave database= out), or say "
+                "test's. Empty it, have tables of the tester's own beside them (database=<URL>), or say "
                 "allow_existing=True."
             )
         self._earlier = frozenset(one.id for one in existing)

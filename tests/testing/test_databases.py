@@ -198,3 +198,15 @@ async def test_a_connection_to_another_kind_of_database_is_refused(sqlite_url: s
         async with TaskStoreTester(store, connection=object()):
             pass
     assert not store.is_open
+
+
+async def test_a_session_to_the_database_that_the_store_was_taken_from_is_told_of_the_tester(postgresql_url: str):
+    shop = Shop(postgresql_url)
+    engine = create_async_engine(postgresql_url.replace("postgresql:", "postgresql+asyncpg:"))
+    async with TaskStoreTester(shop.store), AsyncSession(engine) as session, my_connection(postgresql_url) as mine:
+        for connection in (session, mine.connection):
+            with pytest.raises(ConfigurationError, match="A TaskStoreTester has it in memory: give that database=<URL"):
+                await shop.bill.using(connection).enqueue(1)
+    async with TaskStoreTester(shop.store, database=postgresql_url), AsyncSession(engine) as session, session.begin():
+        await shop.bill.using(session).enqueue(1)
+    await engine.dispose()

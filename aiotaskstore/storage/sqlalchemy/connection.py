@@ -28,22 +28,25 @@ _SHOWN = 300
 """Characters of SQLAlchemy's message that ours repeats."""
 
 
-def check_dialect(target: SqlalchemyTarget, kind: str) -> None:
-    """Raise `ConfigurationError` if SQLAlchemy connects to another kind of database than the store."""
+def check_dialect(target: SqlalchemyTarget, kind: str, why_here: str) -> None:
+    """Raise `ConfigurationError` if SQLAlchemy connects to another kind of database than the store.
+
+    `why_here` says why the store is not where the application has it, if it is not.
+    """
     found = _dialect(target)
     if _KINDS.get(found, kind) != kind:
         raise ConfigurationError(
             f"The store is on {kind}, and SQLAlchemy's {type(target).__name__} is on {found}: a task cannot be part of "
-            "its transaction. Pass a session or connection to the store's own database."
+            "its transaction. " + (why_here or "Pass a session or connection to the store's own database.")
         )
 
 
-async def begun_connection(target: SqlalchemyTarget, kind: str, limit: float) -> Any:
+async def begun_connection(target: SqlalchemyTarget, kind: str, limit: float, why_here: str) -> Any:
     """Return the driver's connection, in SQLAlchemy's transaction, which is begun if need be.
 
     In autocommit none is begun. Connecting and beginning may take `limit` seconds.
     """
-    check_dialect(target, kind)
+    check_dialect(target, kind, why_here)
     try:
         with _translated(target):
             async with asyncio.timeout(limit):
