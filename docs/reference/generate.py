@@ -15,7 +15,10 @@ import sys
 import textwrap
 import tomllib
 import typing
+from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -175,6 +178,7 @@ def command_page() -> str:
         "How they are used: [The command line](../guide/command-line.md).",
         "",
     ]
+    lines += ["## Common options", "", *map(option_line, common_options()), ""]
     for name, command in commands.commands.items():
         lines += describe_command(f"aiotaskstore {name}", command)
     lines += ["## Exit codes", ""]
@@ -189,17 +193,44 @@ def describe_command(name: str, command: click.Command, level: int = 2) -> Itera
     """Yield the lines of a command: what it does, its options with their defaults, and its commands."""
     with click.Context(command, info_name=name, max_content_width=1000) as context:
         arguments = [one.make_metavar(context) for one in command.params if isinstance(one, click.Argument)]
-        records = [one.get_help_record(context) for one in command.params]
+    records, common = option_records(command), common_options()
     yield from (f"{'#' * level} `{' '.join([name, *arguments])}`", "")
     for paragraph in inspect.cleandoc(command.help or "").split("\n\n"):
         lines = paragraph.removeprefix("\b\n").splitlines()
         left_as_it_is = paragraph.startswith("\b")
         yield from ("```text", *lines, "```", "") if left_as_it_is else (" ".join(lines), "")
-    for record in (record for record in records if record and record[1]):
-        yield f"- `{record[0]}`: {' '.join(record[1].split())}"
+    yield from (option_line(record) for record in records if record not in common)
+    if shared := [record[0].split()[0] for record in records if record in common]:
+        yield f"- {', '.join(f'`{option}`' for option in shared)}: [common options](#common-options)."
     yield ""
     for key, one in getattr(command, "commands", {}).items():
         yield from describe_command(f"{name} {key}", one, level + 1)
+
+
+def option_records(command: click.Command) -> list[tuple[str, str]]:
+    """Return the options of a command that have a sentence: how each is written, and its sentence."""
+    with click.Context(command, max_content_width=1000) as context:
+        records = [one.get_help_record(context) for one in command.params]
+    return [record for record in records if record and record[1]]
+
+
+def option_line(record: tuple[str, str]) -> str:
+    """Return the line of an option."""
+    return f"- `{record[0]}`: {' '.join(record[1].split())}"
+
+
+@cache
+def common_options() -> list[tuple[str, str]]:
+    """Return the options that half of the commands or more have, and with the same sentence."""
+    records = [option_records(command) for command in every_command(commands)]
+    counted = Counter(chain.from_iterable(records))
+    return [record for record, count in counted.items() if count * 2 >= len(records)]
+
+
+def every_command(group: click.Group) -> Iterator[click.Command]:
+    """Yield the commands of a group that do something, those of its groups too."""
+    for one in group.commands.values():
+        yield from every_command(one) if isinstance(one, click.Group) else (one,)
 
 
 def managers() -> Iterator[tuple[str, Any]]:

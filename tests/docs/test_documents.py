@@ -34,8 +34,8 @@ PAGES = [
     MIGRATING / "index.md",
 ]
 """Those whose every Python block is a program; `test_migrating.py` runs the programs of the other migrating pages."""
-NO_PLUGINS = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-"""For the reader's pytest, whose tests need none of ours."""
+READERS_PLUGINS = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_PLUGINS": "pytest_asyncio.plugin"}
+"""For the reader's pytest, whose tests need this one alone."""
 SHOWN = [*PAGES, *TUTORIAL, *sorted({*MIGRATING.glob("*.md")} - {*PAGES})]
 """Every page that shows commands and programs."""
 
@@ -99,9 +99,11 @@ def test_the_tutorial_can_be_followed_from_its_first_page_to_its_last(
         for block in blocks(page):
             if block.language == "python":
                 run(runner, [block], tmp_path, **environment)
+            elif block.title is not None:
+                (tmp_path / block.title).write_text(block.text, "utf-8")
             elif block.language == "sh":
                 for line in block.text.splitlines():
-                    ended = runner.run(shlex.split(line, comments=True), tmp_path, {**NO_PLUGINS, **environment})
+                    ended = runner.run(shlex.split(line, comments=True), tmp_path, {**READERS_PLUGINS, **environment})
                     assert ended.status == 0, f"{block.where}: {line}: {ended.printed}"
 
 

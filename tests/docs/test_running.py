@@ -15,6 +15,7 @@ import yaml
 from click.testing import CliRunner
 
 from aiotaskstore.cli.app import commands
+from aiotaskstore.cli.exit_code import ExitCode
 from tests.docs.programs import blocks
 from tests.docs.test_documents import ROOT, SHOWN
 
@@ -77,6 +78,10 @@ def test_whoever_stops_a_worker_waits_for_longer_than_its_grace():
         assert grace is not None
         assert int(waits.removesuffix("s")) > int(grace[1]) + STUCK
     assert migrate["kind"] == "Job"
+
+
+def test_a_worker_that_hands_tasks_back_is_no_failed_unit():
+    assert int(unit()["SuccessExitStatus"]) == ExitCode.HANDED_BACK
 
 
 def test_the_manifests_select_the_pods_that_they_make():

@@ -28,6 +28,7 @@ from aiotaskstore.integrations.aiohttp import (
 
 URL = os.environ["DATABASE_URL"]
 POSTGRESQL = URL.startswith("postgresql")
+# The library's own defaults: `dispatcher_context(store)` is enough. The tests of this example set shorter ones.
 GRACE = float(os.environ.get("GRACE", "20"))  # seconds that a stop waits for tasks; what then still runs goes back
 LEASE = float(os.environ.get("LEASE", "15"))  # seconds until the tasks of a killed server are run by another
 

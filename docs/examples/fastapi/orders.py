@@ -23,6 +23,7 @@ from aiotaskstore import TaskContext, TaskStore
 from aiotaskstore.integrations.fastapi import Tasks, accepted, error_handlers, task_lifespan, task_routes
 
 URL = os.environ["DATABASE_URL"]
+# The library's own defaults, for which `dispatcher=True` is enough: the tests of this example set shorter ones.
 GRACE = float(os.environ.get("GRACE", "20"))  # seconds that a stop waits for tasks; what then still runs goes back
 LEASE = float(os.environ.get("LEASE", "15"))  # seconds until the tasks of a killed server are run by another
 
