@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import difflib
 import gc
 import logging
 import os
@@ -10,7 +11,7 @@ import signal
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,6 +33,7 @@ from aiotaskstore.cli.target import Target, check_pool, shown, targeted
 from aiotaskstore.cli.watched_worker import WatchedWorker
 from aiotaskstore.cli.watched_workers import WatchedWorkers
 from aiotaskstore.mechanics.signals import escalating_signals
+from aiotaskstore.queue import DEFAULT_QUEUE
 
 _HEARTBEATS = 3
 """How many fit into a lease."""
@@ -375,3 +377,18 @@ def _say_plan(target: Target, store: TaskStore, plan: Plan, processes: int) -> N
     say(f"worker of {target.app} on {shown(store)}" + (f" · {processes} processes" if processes > 1 else ""))
     say(f"  queues  {queues}")
     say(f"  tasks   {aliases or 'none'}")
+    for queue in plan.queues or ():
+        note = _note_of(queue.name, {one.defaults.queue or DEFAULT_QUEUE for one in store.handlers})
+        if note:
+            say(f"  note    {note}")
+
+
+def _note_of(queue: str, known: Collection[str]) -> str:
+    """Return a sentence for a queue that no task has; empty for one that a task has."""
+    if queue in known:
+        return ""
+    name, equals, slots = queue.partition("=")
+    near = [name] if name in known else difflib.get_close_matches(name, sorted(known), n=1)
+    meant = f"{near[0] if near else name}:{slots}" if equals and slots.isdecimal() else ""
+    hint = f'; write "{meant}"' if meant else f'; did you mean "{near[0]}"?' if near else ""
+    return f'no task of this app has the queue "{queue}"{hint}'

@@ -276,3 +276,13 @@ async def test_workers_end_when_their_supervisor_is_killed(cli: Commands, store:
     worker.kill()
     await eventually(lambda: not any(map(is_alive, workers)))
     assert await store.tasks.count(status="pending") == 2
+
+
+async def test_a_queue_that_no_task_has_is_noted_with_the_nearest_one(cli: Commands, sqlite_url: str):
+    queues = "smus:20,sums=20,sums,archive"
+    said = (await cli.done("worker", "--drain", "-q", queues, APP, "--url", sqlite_url)).err
+    assert [line.strip() for line in said.splitlines() if "no task of this app" in line] == [
+        'note    no task of this app has the queue "smus"; did you mean "sums"?',
+        'note    no task of this app has the queue "sums=20"; write "sums:20"',
+        'note    no task of this app has the queue "archive"',
+    ]
