@@ -89,7 +89,9 @@ async def test_a_commit_that_comes_after_the_second_try_is_no_duplicate(
         way.cuts.append(Cut(b"424242", at_once=True))
         async with asyncio.TaskGroup() as group:
             call = group.create_task(store.enqueue("quick", {"number": 424242}, **options))
-            await eventually(lambda: _waiting(watcher, 2))
+            await eventually(lambda: _waiting(watcher, 1 if options else 2))
+            if options:  # who wants an external id that is held waits for it only now and then
+                await eventually(lambda: any(b"mine" in link.sent and not link.cutting for link in way.links))
             await holder.close()
             await watcher.close()
         await _stored_once(store, [call.result()], 2)
@@ -195,8 +197,8 @@ async def _runs(store: TaskStore, number: int) -> object:
 
 
 async def _waiting(connection: asyncpg.Connection[asyncpg.Record], wanted: int) -> bool:
-    """Whether so many sessions wait for a lock."""
-    return bool(await connection.fetchval(WAITING) == wanted)
+    """Whether so many sessions at least wait for a lock."""
+    return bool(await connection.fetchval(WAITING) >= wanted)
 
 
 async def _stored_once(store: TaskStore, found: list[TaskHandle[object]], total: int) -> None:
